@@ -1,0 +1,1 @@
+"""The rgrid control plane."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: tables, sessions, named SQL, migrations."""

@@ -1,0 +1,1 @@
+"""Run scripts on remote hosts as if they ran here."""

@@ -1,0 +1,1 @@
+"""The rgrid runner: the agent on a host that claims and runs executions."""
