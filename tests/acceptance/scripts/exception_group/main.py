@@ -1,0 +1,1 @@
+raise ExceptionGroup("two things", [ValueError("first"), KeyError("second")])

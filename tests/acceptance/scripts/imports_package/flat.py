@@ -1,0 +1,4 @@
+import importlib
+
+lazy = importlib.import_module("lazy_one")
+VALUE = lazy.X

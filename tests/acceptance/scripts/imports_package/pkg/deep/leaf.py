@@ -1,0 +1,5 @@
+from ..core import NAME
+
+
+def leaf():
+    return NAME[::-1]

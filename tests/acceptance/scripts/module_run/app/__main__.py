@@ -1,0 +1,3 @@
+from .work import run
+
+print(run(), __name__, __package__)

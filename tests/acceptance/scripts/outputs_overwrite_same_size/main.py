@@ -1,0 +1,4 @@
+import sys
+
+with open(sys.argv[1], "r+b") as file:
+    file.write(b"XX")

@@ -1,0 +1,4 @@
+import os
+import sys
+
+os.rename(sys.argv[1], "renamed.txt")
