@@ -260,6 +260,13 @@ class EventView(TypedDict):
     data: dict[str, object]
 
 
+class EventsPage(TypedDict):
+    """Events in the feed's order. ``next``: cursor to go on after; the same as before if there is nothing new."""
+
+    events: list[EventView]
+    next: str
+
+
 class Activity(TypedDict):
     """``GET /v1/activity``: executions that have not ended, seconds since the last request of a user."""
 

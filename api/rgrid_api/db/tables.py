@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Float,
     ForeignKey,
@@ -150,6 +151,7 @@ batches = Table(
     Column("script_sha256", Text, nullable=False),
     Column("runtime", Text, nullable=False),
     Column("spec", JSONB, nullable=False),
+    Column("retry", JSONB, Computed("spec -> 'retry'", persisted=True)),
     Column("env", LargeBinary),
     Column("metadata", JSONB, nullable=False),
     Column("single", Boolean, nullable=False),
@@ -223,7 +225,9 @@ executions = Table(
         "item_index",
         postgresql_where=text(f"status = '{Status.PENDING}'"),
     ),
+    Index("executions_ranks", "project_id", "rank", postgresql_where=text(f"status = '{Status.QUEUED}'")),
     Index("executions_latest", "batch_id", "item_index", unique=True, postgresql_where=text("latest")),
+    Index("executions_counts", "batch_id", "status", postgresql_where=text("latest")),
     Index("executions_changed", "batch_id", "updated_at"),
     Index("executions_by_project", "project_id", text("id DESC")),
 )
@@ -254,6 +258,7 @@ attempts = Table(
     Column("log_object", Text),
     Column("log_offset", BigInteger),
     Column("log_size", BigInteger),
+    Column("log_index", JSONB),
     CheckConstraint(f"phase IN ({_listed([str(p) for p in Phase])})", name="attempts_phase"),
     CheckConstraint("live = (ended_at IS NULL)", name="attempts_live"),
     Index("attempts_one_live", "execution_id", unique=True, postgresql_where=text("live")),
@@ -262,8 +267,16 @@ attempts = Table(
     Index(
         "attempts_unarchived",
         "ended_at",
-        postgresql_where=text("NOT live AND log_seq > 0 AND log_object IS NULL"),
+        postgresql_where=text("NOT live AND log_seq > 0 AND log_size IS NULL"),
     ),
+)
+
+shapes = Table(
+    "shapes",
+    metadata,
+    Column("shape", Text, primary_key=True),
+    Column("runtime", Text, nullable=False),
+    Column("resources", JSONB, nullable=False),
 )
 
 log_chunks = Table(

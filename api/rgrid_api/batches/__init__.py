@@ -1,0 +1,1 @@
+"""Batches: submitted, listed, cancelled, retried, deleted."""

@@ -1,0 +1,1 @@
+"""Bytes by their SHA-256: what a project has, and where new bytes go."""

@@ -1,0 +1,1 @@
+"""Executions: one run of one script with one set of arguments."""

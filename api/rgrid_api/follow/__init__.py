@@ -1,0 +1,1 @@
+"""WebSockets that show an execution or a batch as it happens."""

@@ -1,0 +1,1 @@
+"""What scripts wrote: appended by runners, read by cursor, archived to the object store."""

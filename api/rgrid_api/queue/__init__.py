@@ -1,0 +1,1 @@
+"""The queue: every change of an execution's state."""

@@ -1,0 +1,1 @@
+"""Object storage: the one place that speaks S3."""

@@ -1,0 +1,354 @@
+"""The API as methods: one for each user route. Problems come back as the errors of ``rgrid_shared.errors``.
+
+A request that the network loses is sent again with backoff for ``patience_s``; one that the server refuses for now
+(429, 503) after the time that it names. Objects go straight to and from the store by presigned URLs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import quote, urlencode
+
+from rgrid.config import Server
+from rgrid.http import Body, Lost, Response, Transport, split
+from rgrid_shared import API_VERSION, __version__
+from rgrid_shared.errors import (
+    Overloaded,
+    Problem,
+    RgridError,
+    Unreachable,
+    VersionMismatch,
+    from_problem,
+)
+
+if TYPE_CHECKING:
+    from rgrid_shared import specs, views
+
+PATIENCE_S: Final = 4.0
+BUSY_PATIENCE_S: Final = 120.0
+STORE_PATIENCE_S: Final = 60.0
+GATEWAY: Final = frozenset({502, 503, 504})
+T = TypeVar("T")
+Query = Mapping[str, str | int | list[str] | None]
+
+
+class Expired(RgridError):
+    """The store refuses a presigned URL: it is out of date."""
+
+    code = "url_expired"
+    title = "The transfer link is out of date"
+
+
+def backoff_s(nth: int) -> float:
+    """Seconds before try number ``nth`` + 1: 0.1 s doubling up to 5 s, with jitter."""
+    return float(min(5.0, 0.1 * 2.0 ** min(nth, 10)) * (0.5 + random.random() / 2))  # noqa: S311 - not a secret
+
+
+class Client:
+    """A connection to one server; safe to use from many threads.
+
+    ``say`` is told, once each, when the client starts to wait for a server that is gone or busy.
+    """
+
+    def __init__(
+        self, server: Server, *, patience_s: float = PATIENCE_S, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.server = server
+        self.patience_s = patience_s
+        self.transport = Transport()
+        self._say = say or (lambda _text: None)
+        self._said: set[str] = set()
+        self._base = server.url.rstrip("/")
+        self.headers = {
+            "Authorization": f"Bearer {server.api_key}",
+            "Rgrid-Api": str(API_VERSION),
+            "User-Agent": f"rgrid/{__version__}",
+            "Accept": "application/json",
+        }
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self.transport.close()
+
+    # -- blobs and objects
+
+    def missing(self, blobs: list[specs.Blob]) -> list[str]:
+        """Those hashes that the project does not have; at most 10,000 blobs."""
+        reply: views.MissingReply = self.call("POST", "/v1/blobs/missing", {"blobs": blobs})
+        return reply["missing"]
+
+    def uploads(self, uploads: list[specs.UploadRequest]) -> views.UploadsReply:
+        """Places for at most 1,000 objects, in order."""
+        return cast("views.UploadsReply", self.call("POST", "/v1/uploads", {"uploads": uploads}))
+
+    def uploads_complete(self, done: list[specs.UploadDone]) -> int:
+        """Make uploaded blobs known by their hash; how many now are. At most 1,000 objects."""
+        reply: views.UploadsDoneReply = self.call("POST", "/v1/uploads/complete", {"uploads": done})
+        return reply["stored"]
+
+    def put_object(self, url: str, body: Body, size: int) -> str:
+        """PUT ``size`` bytes to a presigned URL and return its etag.
+
+        ``body``: the bytes, or a function that starts the chunks anew (a lost PUT is sent again, for up to a minute).
+        Raises ``Expired`` if the URL is out of date and ``Unreachable`` if the store refuses or cannot be reached.
+        """
+
+        def attempt() -> str:
+            answer = self.transport.request("PUT", url, headers={}, body=body, size=size)
+            self._check_store(answer)
+            answer.read()
+            return str(answer.headers.get("ETag", ""))
+
+        return self._patiently(attempt, STORE_PATIENCE_S, "the store")
+
+    def get_object(self, url: str, *, offset: int = 0, size: int | None = None) -> Response:
+        """Open the bytes ``offset`` … ``offset + size`` (or all) of the object behind a presigned URL.
+
+        The head of the answer is here when this returns; the caller reads it to the end or closes it. Raises as
+        ``put_object`` does.
+        """
+        headers = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
+
+        def attempt() -> Response:
+            answer = self.transport.request("GET", url, headers=headers)
+            self._check_store(answer)
+            if (
+                size is not None
+                and answer.status != 206
+                and (offset or int(answer.headers.get("Content-Length") or 0) != size)
+            ):
+                answer.close()
+                raise Unreachable("The store does not answer range requests.")
+            return answer
+
+        return self._patiently(attempt, STORE_PATIENCE_S, "the store")
+
+    def _check_store(self, answer: Response) -> None:
+        if answer.status < 300:
+            return
+        text = answer.read()[:2000].decode(errors="replace")
+        if answer.status == 429 or answer.status >= 500:
+            raise Lost(f"The store answers {answer.status}.")
+        if answer.status in (401, 403):
+            raise Expired(f"The store refuses the link ({answer.status}).")
+        code = text.partition("<Code>")[2].partition("</Code>")[0] or text.strip()[:120]
+        raise Unreachable(f"The store refuses the transfer ({answer.status} {code}).", hint="rgrid doctor")
+
+    # -- batches
+
+    def submit(self, body: specs.BatchSubmit, idempotency_key: str = "") -> views.BatchView:
+        """Create a batch. The same key and body again give the same batch."""
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(18)}
+        return cast("views.BatchView", self.call("POST", "/v1/batches", body, headers=headers, timeout_s=120))
+
+    def items(self, batch_id: str, page: specs.ItemsPage) -> views.BatchView:
+        """Add a page of items to a batch that is still arriving."""
+        return cast("views.BatchView", self.call("POST", f"/v1/batches/{_part(batch_id)}/items", page, timeout_s=120))
+
+    def batch(self, batch_id: str) -> views.BatchDetail:
+        """A batch by id, unique prefix, ``last`` or ``last:N``."""
+        return cast("views.BatchDetail", self.call("GET", f"/v1/batches/{_part(batch_id)}"))
+
+    def batches(self, query: Query | None = None) -> views.BatchPage:
+        """One page of batches, newest first."""
+        return cast("views.BatchPage", self.call("GET", "/v1/batches", query=query))
+
+    def executions(self, batch_id: str, query: Query | None = None) -> views.ExecutionPage:
+        """One page of a batch's executions, by index."""
+        return cast("views.ExecutionPage", self.call("GET", f"/v1/batches/{_part(batch_id)}/executions", query=query))
+
+    def batch_outputs(self, batch_id: str, query: Query | None = None) -> views.OutputsPage:
+        """One page of manifests of a batch's ended executions."""
+        return cast("views.OutputsPage", self.call("GET", f"/v1/batches/{_part(batch_id)}/outputs", query=query))
+
+    def cancel(self, batch_id: str, indexes: list[int] | None, reason: str = "") -> views.Changed:
+        """Cancel a batch, or those of its items."""
+        body = {"indexes": indexes, "reason": reason}
+        return cast("views.Changed", self.call("POST", f"/v1/batches/{_part(batch_id)}/cancel", body))
+
+    def retry(self, batch_id: str, indexes: list[int] | None, *, failed: bool) -> views.Changed:
+        """Run items again as new executions."""
+        from rgrid_shared.specs import RetryRequest
+
+        body = RetryRequest(indexes=indexes, failed=failed)
+        return cast("views.Changed", self.call("POST", f"/v1/batches/{_part(batch_id)}/retry", body, once=True))
+
+    def delete(self, batch_id: str) -> None:
+        """Delete a batch that is done."""
+        self.call("DELETE", f"/v1/batches/{_part(batch_id)}")
+
+    # -- executions
+
+    def execution(self, execution_id: str) -> views.ExecutionDetail:
+        """An execution by id or unique prefix."""
+        return cast("views.ExecutionDetail", self.call("GET", f"/v1/executions/{_part(execution_id)}"))
+
+    def outputs(self, execution_id: str) -> views.OutputsView:
+        """The manifest of an ended execution, with fresh presigned GETs."""
+        return cast("views.OutputsView", self.call("GET", f"/v1/executions/{_part(execution_id)}/outputs"))
+
+    def logs(self, execution_id: str, query: Query | None = None, *, wait_s: float = 0) -> views.LogPage:
+        """One page of log chunks; with ``wait_s`` the answer may come that much later."""
+        query = {**(query or {}), "wait_s": str(wait_s)} if wait_s else query
+        path = f"/v1/executions/{_part(execution_id)}/logs"
+        return cast("views.LogPage", self.call("GET", path, query=query, timeout_s=60 + wait_s))
+
+    def stdin(self, execution_id: str, chunk: specs.StdinChunk) -> None:
+        """Send one numbered chunk of stdin."""
+        self.call("POST", f"/v1/executions/{_part(execution_id)}/stdin", chunk)
+
+    # -- everything else
+
+    def meta(self) -> views.MetaView:
+        """The server's version and the key's project."""
+        return cast("views.MetaView", self.call("GET", "/v1/meta"))
+
+    def health(self) -> views.Health:
+        """``/readyz``: what works."""
+        return cast("views.Health", self.call("GET", "/readyz"))
+
+    def runners(self) -> views.RunnersPage:
+        """All runners."""
+        return cast("views.RunnersPage", self.call("GET", "/v1/runners"))
+
+    def keys(self) -> views.KeysPage:
+        """The project's keys."""
+        return cast("views.KeysPage", self.call("GET", "/v1/keys"))
+
+    def create_key(self, name: str, expires_in_s: int | None) -> views.NewKeyView:
+        """Make a key; its secret is in this answer and never again."""
+        body = {"name": name, "expires_in_s": expires_in_s}
+        return cast("views.NewKeyView", self.call("POST", "/v1/keys", body, once=True))
+
+    def revoke_key(self, key_id: str) -> None:
+        """Revoke a key."""
+        self.call("DELETE", f"/v1/keys/{_part(key_id)}")
+
+    def pages(self, fetch: Callable[[Query], Any], query: Query, field: str) -> Iterator[Any]:
+        """All entries of a list, page by page: ``pages(client.batches, {...}, "batches")``."""
+        cursor: str | None = None
+        while True:
+            page = fetch({**query, "cursor": cursor})
+            yield from page[field]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    # -- how
+
+    def url(self, path: str, query: Query | None = None) -> str:
+        """The full address of a route."""
+        pairs = [(name, value) for name, value in (query or {}).items() if value not in (None, "", [])]
+        return self._base + path + ("?" + urlencode(pairs, doseq=True) if pairs else "")
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+        once: bool = False,
+    ) -> Any:
+        """Send a request and return the answer's JSON, None if it has none.
+
+        ``once``: never sent twice; a lost answer is the caller's ``Unreachable``. Raises the error that the server's
+        problem document names, ``Overloaded`` after two minutes of being told to come back.
+        """
+        sent = {**self.headers, **(headers or {})}
+        data = None
+        if body is not None:
+            data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+            sent["Content-Type"] = "application/json"
+        url = self.url(path, query)
+
+        def attempt() -> Any:
+            answer = self.transport.request(method, url, headers=sent, body=data, timeout_s=timeout_s, fresh=once)
+            return self._decode(answer)
+
+        return attempt() if once else self._patiently(attempt, self.patience_s, self.server.url)
+
+    def _decode(self, answer: Response) -> Any:
+        text = answer.read()
+        theirs = answer.headers.get("Rgrid-Api")
+        if answer.status < 300 and theirs == str(API_VERSION):
+            return json.loads(text) if text else None
+        if theirs is not None and theirs != str(API_VERSION):
+            raise VersionMismatch(
+                f"{self.server.url} speaks version {theirs} of the API, this rgrid {__version__} speaks {API_VERSION}.",
+                hint="Install the rgrid that matches the server (its version: "
+                f"{answer.headers.get('Rgrid-Version', 'unknown')}).",
+            )
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        wait = _seconds(answer.headers.get("Retry-After"))
+        if isinstance(document, dict) and "code" in document:
+            raise from_problem(cast("Problem", document), retry_after_s=wait)
+        if answer.status in GATEWAY:
+            raise Lost(f"{self.server.url} answers {answer.status}: what stands before the server cannot reach it.")
+        if answer.status == 429:
+            raise Overloaded("The grid takes no more requests for now.", retry_after_s=wait or 1.0)
+        raise Unreachable(
+            f"{self.server.url} does not answer as an rgrid server (HTTP {answer.status}).",
+            hint="Check the address: rgrid login --server URL",
+        )
+
+    def _patiently(self, attempt: Callable[[], T], patience_s: float, what: str) -> T:
+        start = time.monotonic()
+        tries = 0
+        while True:
+            try:
+                return attempt()
+            except Overloaded as error:
+                pause = max(error.retry_after_s or 0.0, backoff_s(tries))
+                if time.monotonic() - start + pause > BUSY_PATIENCE_S:
+                    raise
+                self._once("busy", "the grid is busy; waiting for it")
+            except Lost as error:
+                pause = backoff_s(tries)
+                if time.monotonic() - start + pause > patience_s:
+                    raise self._gone(error) from error
+                if tries == 4:
+                    self._once("lost", f"{what} does not answer; trying again")
+            tries += 1
+            time.sleep(pause)
+
+    def _gone(self, error: Lost) -> Unreachable:
+        hint = "rgrid doctor" if self.server.local else "Check the address and your network, then: rgrid doctor"
+        return Unreachable(f"{error.message[0].upper()}{error.message[1:]}.", hint=hint)
+
+    def _once(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            self._say(text)
+
+    def follow_url(self, path: str, query: Query | None = None) -> str:
+        """The address of a WebSocket route."""
+        url = self.url(path, query)
+        return ("wss" if split(url).scheme == "https" else "ws") + url[url.index("://") :]
+
+
+def _part(text: str) -> str:
+    return quote(text, safe=":")
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else max(0.0, float(text))
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Watching what runs: logs, states and outputs as they come, across reconnects."""

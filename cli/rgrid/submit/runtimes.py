@@ -1,0 +1,94 @@
+"""Which runtime a script gets: the one that was asked for, or the one that is like this machine's."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Final
+
+from rgrid.submit.locate import Language
+from rgrid_shared.errors import UsageError
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_SPECIFIER: Final = re.compile(r"\s*(~=|===?|!=|<=?|>=?)\s*(\d+)(?:\.(\d+|\*))?(?:\.[\w.*+]+)?\s*")
+PYTHONS: Final = tuple(f"3.{minor}" for minor in range(10, 15))
+
+
+def named(text: str, language: Language) -> str:
+    """The runtime that ``--runtime`` names: ``3.12`` and ``python312`` are ``python3.12``; raises UsageError.
+
+    A name that is of another kind than the script is refused; one that is of no known kind is left to the grid.
+    """
+    name = text.strip().lower()
+    short = re.fullmatch(r"(?:python|py)?-?3\.?(\d{1,2})", name)
+    if short:
+        name = f"python3.{short[1]}"
+    elif re.fullmatch(r"node(?:js)?-?(\d+)", name):
+        name = "node" + re.sub(r"\D", "", name)
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--runtime {text!r} is not the name of a runtime.", hint="Write it like --runtime python3.12."
+        )
+    kind = re.sub(r"[\d.]+$", "", name)
+    if kind == "python" and not re.fullmatch(r"python3\.\d{1,2}", name):
+        raise UsageError(f"There is no runtime {text!r}.", hint=f"Write it like --runtime python{PYTHONS[-2]}.")
+    if kind == "python" and name[6:] not in PYTHONS:
+        raise UsageError(
+            f"There is no runtime {text!r}.", hint=f"Known: {', '.join('python' + version for version in PYTHONS)}."
+        )
+    if kind in ("python", "node", "bash") and kind != language:
+        raise UsageError(f"The script is for {language}; the runtime {name} cannot run it.", hint="Drop --runtime.")
+    return name
+
+
+def python_for(minor: str, requires: str) -> str:
+    """The runtime for a script: this machine's minor version, or the lowest that ``requires`` (PEP 440) allows.
+
+    A specifier that nothing known satisfies keeps this machine's version; the grid then says what does not fit.
+    """
+    if not requires or satisfies(minor, requires):
+        return f"python{minor}"
+    fitting = next((version for version in PYTHONS if satisfies(version, requires)), minor)
+    return f"python{fitting}"
+
+
+def satisfies(minor: str, requires: str) -> bool:
+    """True if some patch release of a minor version (``3.11``) fits a ``requires-python`` specifier."""
+    have = tuple(int(part) for part in minor.split("."))
+    for part in requires.split(","):
+        match = _SPECIFIER.fullmatch(part)
+        if match is None:
+            continue
+        operator, major, second = match[1], int(match[2]), match[3]
+        want = (major,) if second in (None, "*") else (major, int(second))
+        ours = have[: len(want)]
+        deeper = part.strip().count(".") > 1
+        fits = {
+            ">=": ours >= want,
+            ">": ours > want or (ours == want and deeper),
+            "<=": ours <= want,
+            "<": ours < want or (ours == want and deeper),
+            "==": ours == want,
+            "===": ours == want,
+            "!=": ours != want or deeper,
+            "~=": ours == want if deeper else (ours[:1] == want[:1] and ours >= want),
+        }[operator]
+        if not fits:
+            return False
+    return True
+
+
+def node(environ: Mapping[str, str]) -> str:
+    """``node20`` where Node.js 20 is on PATH; raises UsageError if none is."""
+    program = shutil.which("node", path=environ.get("PATH"))
+    if program is not None:
+        try:
+            done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            done = None
+        match = re.match(r"v(\d+)\.", done.stdout) if done else None
+        if match:
+            return f"node{match[1]}"
+    raise UsageError("There is no Node.js here to take the version from.", hint="Name it: rgrid run --runtime node20 …")

@@ -1,0 +1,114 @@
+"""A plan becomes a batch: bytes up, spec and items in pages, one idempotency key for all tries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rgrid.submit import upload
+from rgrid.submit.hashing import Hashed
+from rgrid.submit.plan import Plan
+from rgrid.submit.upload import Progress
+from rgrid_shared.errors import Conflict, IdempotencyConflict, RgridError
+from rgrid_shared.specs import PAGE_ITEMS, BatchSubmit, Item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rgrid.client import Client
+    from rgrid_shared.views import BatchView
+
+_PAGE_FILES: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A batch that the grid has taken, and the plan that it came from."""
+
+    batch: BatchView
+    plan: Plan
+
+
+def send(
+    client: Client, plan: Plan, *, say: Callable[[str], None], progress: Callable[[str, int], Progress] | None = None
+) -> Submitted:
+    """Upload what the grid lacks and submit the batch. ``progress``: makes a bar for a label and a count of bytes.
+
+    Raises:
+        RgridError: the grid refused or cannot be reached; then nothing runs.
+    """
+    absent = upload.missing(client, plan.files)
+    say(upload.summary(plan, absent))
+    _upload(client, plan, absent, progress)
+    key = os.urandom(16).hex()
+    try:
+        batch = _submit(client, plan, key)
+    except IdempotencyConflict:
+        raise
+    except Conflict:
+        # A blob may have been collected between the question and the submission: ask again, once.
+        absent = upload.missing(client, plan.files)
+        if not absent:
+            raise
+        _upload(client, plan, absent, progress)
+        batch = _submit(client, plan, key)
+    if batch["hold"]:
+        say(batch["hold"])
+    return Submitted(batch, plan)
+
+
+def _upload(client: Client, plan: Plan, absent: list[Hashed], progress: Callable[[str, int], Progress] | None) -> None:
+    if absent:
+        size = sum(file.size for file in absent)
+        upload.upload(client, plan, absent, progress("Sending", size) if progress else _Silent())
+
+
+class _Silent:
+    def add(self, count: int) -> None:
+        """Say nothing."""
+
+
+def _submit(client: Client, plan: Plan, key: str) -> BatchView:
+    request = plan.request
+    pages = _pages(plan.items)
+    body: BatchSubmit = {
+        "spec": plan.spec,
+        "items": next(pages),
+        "total": len(plan.items),
+        "env": dict(plan.env),
+        "name": request.name,
+        "metadata": dict(request.metadata),
+        "priority": request.priority,
+        "parallel": request.parallel,
+        "max_fails": request.max_fails,
+        "canary": request.canary,
+        "single": plan.single,
+    }
+    batch = client.submit(body, key)
+    first = len(body["items"])
+    try:
+        for page in pages:
+            batch = client.items(batch["id"], {"first": first, "items": page})
+            first += len(page)
+    except (RgridError, KeyboardInterrupt):
+        # Without its last page the batch never starts; say so to the grid as well, if it can be reached.
+        with suppress(RgridError):
+            client.cancel(batch["id"], None, reason="the submission was broken off")
+        raise
+    return batch
+
+
+def _pages(items: list[Item]) -> Iterator[list[Item]]:
+    """The items in order, in pages that a request can hold."""
+    page: list[Item] = []
+    files = 0
+    for item in items:
+        if page and (len(page) == PAGE_ITEMS or files + len(item["files"]) > _PAGE_FILES):
+            yield page
+            page, files = [], 0
+        page.append(item)
+        files += len(item["files"])
+    yield page

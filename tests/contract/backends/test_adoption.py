@@ -1,0 +1,161 @@
+"""Runs outlive the agent, and a successor takes them over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from rgrid_runner.backends.base import BackendError
+from rgrid_shared.states import FailureClass, Stream
+
+from .conftest import Bench, alive, joined, until
+
+COUNT = "print('up')\nfor line in open(0): print('got', line, end='')\nraise SystemExit(5)"
+
+
+async def test_a_running_script_is_adopted(bench: Bench) -> None:
+    """The successor streams on where the other stopped, feeds on, and learns the end."""
+    key = await bench.start(COUNT, stdin="stream")
+    await bench.first_line(key)
+    await bench.backend.feed(key, b"1\n", False)
+    assert await bench.succeed() == [key]
+    assert await bench.backend.fed(key) == 2
+    await bench.backend.feed(key, b"2\n", True)
+    rest = await bench.chunks(key, 1)
+    assert joined(rest, Stream.STDOUT) == b"got 1\ngot 2\n"
+    assert rest[0].seq == 2
+    end = await bench.backend.wait(key)
+    assert (end.exit_code, end.failure) == (5, FailureClass.SCRIPT)
+
+
+async def test_a_script_that_ends_between_agents_is_not_lost(bench: Bench) -> None:
+    """Output and exit of a script that ended while no agent was there are on disk."""
+    gate = bench.work / "gate"
+    os.mkfifo(gate)
+    key = await bench.start("print('a'); open('gate').read(); print('b'); import os; open('gone', 'w'); os._exit(9)")
+    await bench.first_line(key)
+    pid_file = bench.work / "gone"
+    await bench.backend.close(abandon=True)
+    await asyncio.to_thread(gate.write_text, "go")
+    await until(pid_file.exists)
+    assert await bench.reopen() == [key]
+    end, out, _ = await bench.finish(key)
+    assert (end.exit_code, out) == (9, b"a\nb\n")
+
+
+async def test_an_ended_run_is_known_until_it_is_cleaned(bench: Bench) -> None:
+    """The end is the same for every successor."""
+    key = await bench.start("print('x'); raise SystemExit(4)")
+    end = await bench.backend.wait(key)
+    assert await bench.succeed() == [key]
+    again = await bench.backend.wait(key)
+    assert (again.exit_code, again.ended_at, again.streams) == (4, end.ended_at, end.streams)
+
+
+async def test_a_killed_agent_s_runs_are_adopted(bench: Bench) -> None:
+    """Kill -9 of the agent harms no script, and its successor goes on without a gap."""
+    await bench.backend.close(abandon=False)
+    code = textwrap.dedent(f"""
+        import asyncio, os
+        from pathlib import Path
+        from rgrid_runner.backends.base import StartOrder
+        from rgrid_runner.backends.process import ProcessBackend
+
+        async def main():
+            backend = ProcessBackend(Path({str(bench.directory / "state")!r}))
+            await backend.open()
+            script = "import time, os\\nprint(os.getpid())\\nopen('gate').read()\\nprint('after')"
+            await backend.start(StartOrder(
+                key="exe_k.1", argv=({sys.executable!r}, "-u", "-S", "-c", script), env=dict(os.environ),
+                cwd=Path({str(bench.work)!r}), spool=Path({str(bench.directory / "spool")!r}), timeout_s=None,
+                grace_s=1.0, stdin=None, memory=0, cpu_millis=0, log_limit=1_000_000))
+            async for chunk in backend.stream("exe_k.1", 0):
+                print(chunk.data.decode(), end="", flush=True)
+        asyncio.run(main())
+    """)
+    os.mkfifo(bench.work / "gate")
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    assert agent.stdout is not None
+    script = int(await agent.stdout.readline())
+    agent.kill()
+    await agent.wait()
+    assert alive(script)
+    assert await bench.reopen() == ["exe_k.1"]
+    await asyncio.to_thread((bench.work / "gate").write_text, "go")
+    end, out, _ = await bench.finish("exe_k.1")
+    assert (end.failure, out.split()) == (None, [str(script).encode(), b"after"])
+
+
+def shim_of(pid: int) -> int:
+    """The process that holds a script."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+@pytest.mark.parametrize("agent", ["there", "away"])
+async def test_a_killed_shim_s_script_is_killed_and_lost(bench: Bench, agent: str) -> None:
+    """Without its shim a script and all it started are killed, and the run ends as INFRASTRUCTURE."""
+    code = """
+import os, time
+print(os.getpid(), flush=True)
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+    os._exit(0)
+time.sleep(1000)
+"""
+    key = await bench.start(code)
+    text = b""
+    async for chunk in bench.backend.stream(key, 0):
+        text += chunk.data
+        if text.count(b"\n") == 2:
+            break
+    script, daemon = map(int, text.split())
+    shim = shim_of(script)
+    if agent == "away":
+        await bench.backend.close(abandon=True)
+    os.kill(shim, signal.SIGKILL)
+    if agent == "away":
+        await until(lambda: not alive(script))
+        assert await bench.reopen() == [key]
+    async with asyncio.timeout(10):
+        end, out, _ = await bench.finish(key)
+    assert (end.failure, end.exit_code) == (FailureClass.INFRASTRUCTURE, None)
+    assert out == text
+    assert not alive(script)
+    assert not alive(daemon)
+
+
+async def test_a_shim_that_is_told_to_end_ends_its_script_first(bench: Bench) -> None:
+    """TERM for the shim, as a host that shuts down sends it, ends the script in order and says why."""
+    key = await bench.start("import os, time; print(os.getpid(), flush=True); time.sleep(1000)")
+    script = int(await bench.first_line(key))
+    os.kill(shim_of(script), signal.SIGTERM)
+    assert (await bench.backend.wait(key)).failure is FailureClass.PREEMPTED
+
+
+async def test_two_agents_cannot_share_a_directory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second agent is refused while the first one lives."""
+    monkeypatch.setattr("rgrid_runner.backends.shims._LOCK_S", 0.05)
+    first = bench.backend
+    with pytest.raises(BackendError, match="Another runner"):
+        await bench.reopen()
+    bench.backend = first
+
+
+async def test_nothing_is_left_after_close(bench: Bench) -> None:
+    """Idle helpers end with their agent."""
+    key = await bench.start("import os; print(os.getppid())")
+    shim = int(await bench.first_line(key))
+    await bench.backend.wait(key)
+    assert alive(shim)
+    await bench.backend.close(abandon=False)
+    assert not alive(shim)
+    await bench.reopen()
