@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["support.completeness", "support.postgres", "support.s3", "support.control_plane", "support.queue_grid"]
+pytest_plugins = ["support.completeness", "support.postgres", "support.s3", "support.control_plane", "support.queue_grid", "support.grid"]

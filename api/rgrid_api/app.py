@@ -18,6 +18,7 @@ from rgrid_api.db.migrate import migrate
 from rgrid_api.db.session import Database
 from rgrid_api.events.hub import Hub
 from rgrid_api.events.routes import router as events
+from rgrid_api.executions.outputs_routes import router as outputs
 from rgrid_api.executions.routes import router as executions
 from rgrid_api.follow.routes import router as follow
 from rgrid_api.keys.routes import router as keys
@@ -36,7 +37,7 @@ from rgrid_shared.errors import RgridError
 
 log = logging.getLogger(__name__)
 
-ROUTERS: Final = (meta, keys, blobs, batches, executions, logs, events, follow, runners)
+ROUTERS: Final = (meta, keys, blobs, batches, executions, outputs, logs, events, follow, runners)
 STORE_RETRY_S: Final = 2.0
 
 

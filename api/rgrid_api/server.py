@@ -31,6 +31,11 @@ class Server(uvicorn.Server):
         self._services.hub.begin_stop()
         super().handle_exit(sig, frame)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, but with exit code 0: it would raise the signal again, and a supervisor see a death."""
+        await super().shutdown(sockets)
+        self._captured_signals.clear()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, and say where: a port of 0 has become a real one."""
         await super().startup(sockets)

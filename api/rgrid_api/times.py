@@ -17,7 +17,7 @@ def to_wire(value: datetime | None) -> Time | None:
     """An aware datetime as ``2026-01-02T03:04:05.000006Z``; None stays None."""
     if value is None:
         return None
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def from_wire(text: str, field: str) -> datetime:

@@ -206,6 +206,10 @@ class Transport:
                 self._tls = ssl.create_default_context()
             return self._tls
 
+    def __del__(self) -> None:
+        # The SDK's runs carry a client that nobody closes.
+        self.close()
+
     def close(self) -> None:
         """Close all idle connections."""
         with self._lock:

@@ -21,6 +21,8 @@ from rgrid_shared.errors import Internal, RgridError, UsageError
 
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
+COMPLETE: Final = "_RGRID_COMPLETE"
+"""Set by the shell when it asks for completions."""
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "Run a script on the grid, once or for many inputs."),
@@ -152,8 +154,12 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _invoke(argv: list[str]) -> int:
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(root(), {}, "rgrid", COMPLETE, instruction)
     try:
-        result = root().main(args=argv, prog_name="rgrid", complete_var="_RGRID_COMPLETE", standalone_mode=False)
+        result = root().main(args=argv, prog_name="rgrid", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
         return 0

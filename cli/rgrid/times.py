@@ -91,7 +91,8 @@ def ago_text(wire: str | None, now: datetime) -> str:
     seconds = (now - parse_time(wire)).total_seconds()
     if seconds < 5:
         return "just now"
-    return f"{duration_text(seconds).split(' ', 2)[0]} {duration_text(seconds).split(' ', 2)[1]} ago"
+    number, unit = duration_text(max(seconds, 10) if seconds >= 9.95 else int(seconds)).split()[:2]
+    return f"{number.removesuffix('.0')} {unit} ago"
 
 
 def span_text(start: str | None, end: str | None, now: datetime) -> str:

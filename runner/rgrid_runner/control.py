@@ -8,6 +8,7 @@ try must name the attempts of its own moment.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import logging
 import random
@@ -15,8 +16,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-# httpx's command line would load click, rich and pygments: 0.1 s and 8 MB that a library does not need.
+# httpx's command line would load click, rich and pygments: 0.1 s and 8 MB that a library does not need. And httpcore
+# looks for sniffio on every request: where it is not installed, that search costs a third of the request's time.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 import httpx  # noqa: E402
 
 from rgrid_shared import API_VERSION, __version__  # noqa: E402

@@ -55,7 +55,9 @@ class ObjectStore:
         try:
             if response.status not in (200, 206):
                 raise _refusal(response, response.read(2048))
-            skip = offset if response.status == 200 else 0
+            # Some stores (rclone) answer 200 to a range all the same, and say so by Content-Range alone.
+            ranged = response.status == 206 or response.headers.get("Content-Range") is not None
+            skip = 0 if ranged else offset
             left = size
             buffer = memoryview(bytearray(min(PIECE, max(1, skip + size))))
             while left:

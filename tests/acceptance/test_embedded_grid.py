@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,8 +25,6 @@ from rgrid.local.start import lock_holder
 
 FIRST_START_S = 5.0
 LATER_START_S = 2.0
-SLACK = 3.0
-"""Starts are measured on machines that run other tests at the same time."""
 
 
 @pytest.fixture
@@ -85,8 +84,12 @@ def test_up_doctor_down(own: Grid) -> None:
     later = time.monotonic() - began
     assert own.rgrid("down").code == 0
     assert own.rgrid("down").text == "The grid was not running.\n"
-    assert first < FIRST_START_S * SLACK
-    assert later < LATER_START_S * SLACK
+    # On a machine that is busy with other things the yardstick is what importing the control plane takes just now.
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import rgrid_api.server"], check=True)
+    yardstick = time.monotonic() - began
+    assert first < max(FIRST_START_S, 8 * yardstick)
+    assert later < max(LATER_START_S, 5 * yardstick)
 
 
 def test_private_and_on_loopback(own: Grid) -> None:
@@ -130,12 +133,12 @@ def test_started_by_run(own: Grid) -> None:
     """``rgrid run`` alone starts a grid, says so in one line on stderr, and the script's output stays its own."""
     ran = own.rgrid("run", str(hello(own)))
     assert (ran.code, ran.out) == (0, b"hello\n"), ran.errors
-    assert [line for line in ran.errors.splitlines() if "grid" in line] == [
-        f"rgrid: starting the embedded grid in {layout_of(own).root}"
-    ]
+    starting = f"rgrid: starting the embedded grid in {layout_of(own).root}"
+    assert [line for line in ran.errors.splitlines() if "embedded grid" in line] == [starting]
     assert record_of(own).auto
     again = own.rgrid("run", str(hello(own)))
-    assert (again.code, again.err) == (0, b"")
+    assert again.code == 0
+    assert "embedded grid" not in again.errors
     assert own.rgrid("up").code == 0
     assert until(lambda: not record_of(own).auto, what="a grid that up was asked for stays")
 
@@ -159,9 +162,6 @@ def test_open_work_is_no_idleness(own: Grid) -> None:
     script.write_text("import pathlib, time\nwhile not pathlib.Path('/nowhere').exists(): time.sleep(0.05)\n")
     ran = impatient.rgrid("run", "--detach", "--quiet", str(script))
     assert ran.code == 0, ran.errors
-    log = layout_of(own).log("api")
-    asked = log.stat().st_size
-    del asked
     pid, mark = lock_holder(layout_of(own))
     assert not processes.wait_gone(pid, mark, 4.0)
     assert own.rgrid("cancel", ran.text.strip(), "-y").code == 0
@@ -278,14 +278,17 @@ def test_work_survives_down(own: Grid) -> None:
 
 def test_foreground(own: Grid) -> None:
     """In the foreground the grid lives as long as its command, which leaves on a signal with 0."""
-    process = own.start("up", "--foreground", cwd=own.home)
-    assert until(lambda: layout_of(own).record.exists() or process.poll() is not None, seconds=60)
-    assert own.rgrid("doctor").code == 0
-    second = own.rgrid("up", "--foreground")
-    assert second.code != 0
-    assert "runs already" in second.errors
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    with own.start("up", "--foreground", cwd=own.home) as process:
+        try:
+            assert until(lambda: layout_of(own).record.exists() or process.poll() is not None, seconds=60)
+            assert process.poll() is None, process.communicate()
+            assert record_of(own).pid == process.pid
+            second = own.rgrid("up", "--foreground")
+            assert second.code != 0
+            assert "already runs" in second.errors
+        finally:
+            process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
 
 

@@ -72,7 +72,7 @@ def lay_out(name: str, place: Path) -> Case:
 
 
 def call(case: Case, argv: list[str], env: Mapping[str, str]) -> Ran:
-    env = {**env, **case.facts.get("env", {}), "SECRET_OF_THE_LAPTOP": "1"}
+    env = {**env, **case.facts.get("env", {})}
     if name := case.facts.get("stdin_file"):
         with (case.root / name).open("rb") as file:
             done = subprocess.run(
@@ -114,7 +114,8 @@ def test_a_script_behaves_as_it_does_locally(name: str, grid: Grid, tmp_path: Pa
     interpreter = shutil.which(here.facts["interpreter"]) if "interpreter" in here.facts else user_python()
     assert interpreter
     local = call(here, [interpreter, *here.script, *here.args], local_env)
-    remote = call(there, [*RGRID, "run", *there.facts.get("options", []), *there.script, *there.args], grid.env())
+    command = [*RGRID, "run", *there.facts.get("options", []), *there.script, *there.args]
+    remote = call(there, command, grid.env(SECRET_OF_THE_LAPTOP="1"))
 
     code = local.code if local.code >= 0 else 128 - local.code
     assert plain(OURS.sub(b"", remote.err), there.root) == plain(local.err, here.root)

@@ -14,6 +14,7 @@ from rgrid_api import auth
 from rgrid_api.app import create_app
 from rgrid_api.services import Services
 from rgrid_api.settings import Settings
+from rgrid_api.storage.s3 import ObjectStore
 from rgrid_api.vault import new_secret_key
 from rgrid_shared.specs import NO_RESOURCES, BatchSubmit, FileRef, Item, Spec
 from rgrid_shared.wire import EMPTY_SHA256
@@ -69,14 +70,16 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             for project_id, key in zip(projects, keys, strict=True):
                 await auth.ensure_key(tx, project_id, key, "test")
             await auth.ensure_runner_token(tx, token, "test")
-        opened = [await clients.enter_async_context(client_of(app, key)) for key in (*keys, None, token)]
-        yield ControlPlane(app, services, *opened, key=keys[0], project_id=projects[0])
+        client, other, anonymous, runner = [
+            await clients.enter_async_context(client_of(app, secret)) for secret in (*keys, None, token)
+        ]
+        yield ControlPlane(app, services, client, other, anonymous, runner, keys[0], projects[0])
 
 
 @pytest.fixture
-async def plane(database_url: str, s3: S3Server, store: object) -> AsyncIterator[ControlPlane]:
+async def plane(database_url: str, s3: S3Server, store: ObjectStore) -> AsyncIterator[ControlPlane]:
     """A control plane on a fresh database and bucket."""
-    async with control_plane(settings_for(database_url, s3, store.bucket)) as running:  # type: ignore[attr-defined]
+    async with control_plane(settings_for(database_url, s3, store.bucket)) as running:
         yield running
 
 

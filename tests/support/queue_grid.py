@@ -132,9 +132,7 @@ class QueueGrid:
             "free": free(room) if isinstance(room, int) else room,
         }
         async with self.database.transaction() as tx:
-            seen = await self.queue.claims.seen(
-                tx, runner_id, self.token_id, attempts=[], renew=False, claiming=True
-            )
+            seen = await self.queue.claims.seen(tx, runner_id, self.token_id, attempts=[], renew=False, claiming=True)
             assert seen is not None
             return await self.queue.claims.claim(tx, runner_id, offer, seen)  # type: ignore[arg-type]
 

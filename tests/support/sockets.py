@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,10 +24,11 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
     # The test run's signals are pytest's.
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=None))
-    while not server.started:
-        if task.done():
-            task.result()
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(WAIT_S):
+        while not server.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
     try:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"127.0.0.1:{port}"
@@ -68,8 +70,14 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(address: str, path: str, key: str) -> AsyncIterator[Follower]:
-    """Open ``path`` with this key."""
+async def following(address: str, path: str, key: str, *, buffer: int = 0) -> AsyncIterator[Follower]:
+    """Open ``path`` with this key. ``buffer``: bytes that the kernel takes for a client that does not read."""
     headers = {"Authorization": f"Bearer {key}", "Rgrid-Api": "1"}
-    async with connect(f"ws://{address}{path}", additional_headers=headers, max_size=None) as connection:
+    options: dict[str, Any] = {"additional_headers": headers, "max_size": None}
+    if buffer:
+        host, _, port = address.partition(":")
+        options["sock"] = sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.connect((host, int(port)))
+    async with connect(f"ws://{address}{path}", **options) as connection:
         yield Follower(connection)

@@ -18,7 +18,7 @@ from rgrid_shared.errors import Conflict, RgridError
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 1_000
+PAGE: Final = 2_000
 """Executions removed in one transaction."""
 
 
@@ -36,6 +36,7 @@ async def delete(services: Services, who: UserAuth, batch_id: str) -> Background
     number = PAGE
     while number == PAGE:
         async with services.database.transaction() as tx:
+            await tx.run("plan_for_many")
             row = (await tx.run("batch_delete_some", batch_id=batch_id, number=PAGE)).one()
             number = row.number
             keys += row.keys

@@ -16,6 +16,16 @@ SELECT id, body_sha256
 FROM batches
 WHERE project_id = :project_id AND idempotency_key = :idempotency_key
 
+-- name: plan_for_many
+-- A plan that was kept since the tables were small makes nested loops out of a large submission.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+
+-- name: executions_analyzed
+SELECT CAST(reltuples AS bigint) AS number FROM pg_class WHERE oid = CAST('executions' AS regclass)
+
+-- name: executions_analyze
+ANALYZE executions
+
 -- name: batch_insert
 INSERT INTO batches (
     id, project_id, key_id, name, script, script_sha256, runtime, spec, env, metadata, single, total,
@@ -88,9 +98,16 @@ WHERE id = :id AND project_id = :project_id AND (ended_at IS NOT NULL OR sealed_
 RETURNING id
 
 -- name: batch_delete_some
--- Removes some executions with all that hangs on them; answers the keys of their output objects.
-WITH doomed AS MATERIALIZED (
-    SELECT id FROM executions WHERE batch_id = :batch_id ORDER BY id LIMIT :number FOR UPDATE
+-- Removes some executions with all that hangs on them; answers the keys of their output objects. The batch's lock
+-- keeps two deletions of one batch from meeting.
+WITH owner AS MATERIALIZED (
+    SELECT id FROM batches WHERE id = :batch_id FOR UPDATE
+), doomed AS MATERIALIZED (
+    SELECT executions.id
+    FROM owner
+    JOIN executions ON executions.batch_id = owner.id
+    LIMIT :number
+    FOR UPDATE OF executions
 ), gone_chunks AS (
     DELETE FROM log_chunks USING doomed WHERE log_chunks.execution_id = doomed.id
 ), gone_stdin AS (

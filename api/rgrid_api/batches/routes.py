@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from rgrid_api import resolve
 from rgrid_api.answers import answer
 from rgrid_api.batches import deletion, service
 from rgrid_api.batches.listing import MAX_PAGE, Filter, batch_page, parse_metadata, parse_statuses
+from rgrid_api.batches.statistics import refresh
 from rgrid_api.batches.views import batch_detail
 from rgrid_api.deps import CurrentUser, Parts
 from rgrid_api.executions.listing import MAX_PAGE as MAX_EXECUTIONS
 from rgrid_api.executions.listing import Filter as ExecutionFilter
 from rgrid_api.executions.listing import execution_page
+from rgrid_api.services import Services
 from rgrid_api.times import from_wire
 from rgrid_shared.specs import BatchSubmit, CancelRequest, ItemsPage, RetryRequest
 from rgrid_shared.views import BatchDetail, BatchPage, BatchView, Changed, ExecutionPage
@@ -37,13 +40,19 @@ async def submit(
 ) -> Response:
     """The same `Idempotency-Key` and body give the same batch; another body under that key is a conflict (409)."""
     submitted = await service.submit(parts, who, body, idempotency_key)
-    return answer(submitted.batch, 201 if submitted.made else 200)
+    return answer(submitted.batch, 201 if submitted.made else 200, then=_learn(parts, submitted.batch))
 
 
 @router.post("/{batch}/items", summary="Add a page of items", response_model=BatchView)
 async def add_items(batch: str, page: ItemsPage, parts: Parts, who: CurrentUser) -> Response:
     """The last page seals the batch: nothing of it starts before. Repeating a page is harmless."""
-    return answer(await service.add_items(parts, who, batch, page))
+    view = await service.add_items(parts, who, batch, page)
+    return answer(view, then=_learn(parts, view))
+
+
+def _learn(parts: Services, batch: BatchView) -> BackgroundTask | None:
+    """What follows the answer when a batch is complete."""
+    return BackgroundTask(refresh, parts.database, batch["total"]) if batch["sealed_at"] else None
 
 
 @router.get("", summary="List batches, newest first", response_model=BatchPage)

@@ -25,6 +25,8 @@ from rgrid_shared.specs import BatchSubmit, Item, ItemsPage, Spec
 from rgrid_shared.views import BatchView
 
 MAX_IDEMPOTENCY_KEY: Final = 200
+MANY: Final = 100
+"""Items from which on planning afresh costs less than a plan that was made for few rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ async def _check_blobs(tx: Tx, project_id: str, spec: Spec | None, items: Sequen
 async def _add_items(tx: Tx, queue: Queue, batch: _Open, first: int, items: Sequence[Item]) -> None:
     if not items:
         return
+    if len(items) > MANY:
+        await tx.run("plan_for_many")
     texts = [to_json(item) for item in items]
     inserted = await tx.run(
         "executions_insert",

@@ -29,6 +29,7 @@ BATCH_SELECT: Final[Select[Any]] = select(
     batches.c.spec["resources"].label("resources"),
     batches.c.single,
     batches.c.total,
+    batches.c.received,
     batches.c.parallel,
     batches.c.max_fails,
     batches.c.canary,
@@ -93,11 +94,21 @@ async def counts_of(tx: Tx, batch_ids: Iterable[str]) -> dict[str, Counts]:
 async def batch_views(tx: Tx, rows: Iterable[RowMapping]) -> list[BatchView]:
     """Views of rows of ``BATCH_SELECT``, with counts and holds: two more queries at most."""
     rows = list(rows)
-    counts = await counts_of(tx, [row["id"] for row in rows])
+    counts = await counts_of(tx, [row["id"] for row in rows if not _arriving(row)])
+    counts |= {row["id"]: _all_pending(row["received"]) for row in rows if _arriving(row)}
     waiting = [row for row in rows if may_be_held(row, counts[row["id"]])]
     hosts = await online_hosts(tx) if waiting else []
     holds = {row["id"]: hold_sentence(row["runtime"], row["resources"], hosts) for row in waiting}
     return [batch_view(row, counts[row["id"]], hold=holds.get(row["id"], "")) for row in rows]
+
+
+def _arriving(row: RowMapping) -> bool:
+    """True while items come in: none has been touched yet, so there is nothing to count."""
+    return row["sealed_at"] is None and row["cancel_requested_at"] is None
+
+
+def _all_pending(number: int) -> Counts:
+    return cast("Counts", {**no_counts(), Status.PENDING.value: number})
 
 
 async def load_batch(tx: Tx, batch_id: str) -> BatchView | None:

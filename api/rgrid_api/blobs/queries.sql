@@ -23,11 +23,6 @@ WHERE NOT EXISTS (
 )
 ORDER BY a.sha256;
 
--- name: blobs_located
-SELECT sha256, size, object_key, object_offset
-FROM blobs
-WHERE project_id = :project_id AND sha256 = ANY (CAST(:hashes AS text[])) AND NOT missing;
-
 -- name: blobs_mark_missing
 UPDATE blobs
 SET missing = true

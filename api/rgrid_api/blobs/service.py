@@ -10,7 +10,6 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rgrid_api.blobs.places import complete_upload, new_upload, upload_key
@@ -18,24 +17,14 @@ from rgrid_api.new_ids import new_id
 from rgrid_api.storage.s3 import ObjectStore
 from rgrid_shared.errors import InvalidRequest, NotFound
 from rgrid_shared.ids import Kind
-from rgrid_shared.protocol import BlobUrl, Upload
+from rgrid_shared.protocol import Upload
 from rgrid_shared.specs import Blob, UploadDone, UploadRequest
 from rgrid_shared.views import MissingReply, UploadsDoneReply, UploadsReply
 
 if TYPE_CHECKING:
-    from rgrid_api.db.session import Database, Tx
+    from rgrid_api.db.session import Database
 
 HASH: Final = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class BlobPlace:
-    """Where a blob's bytes are: ``size`` bytes at ``offset`` of object ``key``."""
-
-    sha256: str
-    size: int
-    key: str
-    offset: int
 
 
 async def missing(database: Database, project_id: str, blobs: Sequence[Blob]) -> MissingReply:
@@ -47,30 +36,6 @@ async def missing(database: Database, project_id: str, blobs: Sequence[Blob]) ->
     async with database.transaction() as tx:
         rows = await tx.run("blobs_missing", project_id=project_id, hashes=hashes)
         return {"missing": [row.sha256 for row in rows]}
-
-
-async def locate(tx: Tx, project_id: str, hashes: Iterable[str]) -> dict[str, BlobPlace]:
-    """Where those of ``hashes`` are that the project has."""
-    rows = await tx.run("blobs_located", project_id=project_id, hashes=list(hashes))
-    return {row.sha256: BlobPlace(row.sha256, row.size, row.object_key, row.object_offset) for row in rows}
-
-
-async def mark_missing(tx: Tx, project_id: str, hashes: Iterable[str]) -> int:
-    """Note that the bytes behind ``hashes`` are gone or wrong: the next submit uploads them again. How many changed."""
-    result = await tx.run("blobs_mark_missing", project_id=project_id, hashes=list(hashes))
-    return int(result.rowcount)
-
-
-def blob_urls(store: ObjectStore, places: Iterable[BlobPlace]) -> list[BlobUrl]:
-    """Presigned GETs; blobs of one object share one URL. Pure computation."""
-    urls: dict[str, str] = {}
-    answer: list[BlobUrl] = []
-    for place in places:
-        url = urls.get(place.key)
-        if url is None:
-            url = urls[place.key] = store.presign_get(place.key)
-        answer.append({"sha256": place.sha256, "size": place.size, "offset": place.offset, "url": url})
-    return answer
 
 
 async def open_uploads(

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from rgrid_api.events.feed import EventCursor, Filter, read_events, snapshot
-from rgrid_api.follow.socket import LOOK_S, Socket
+from rgrid_api.follow.socket import Socket
 
 if TYPE_CHECKING:
     from rgrid_api.services import Services
@@ -32,10 +32,9 @@ async def follow_events(services: Services, socket: Socket, which: Filter, after
                 await socket.send({"type": "event", "event": event})
             if read.more:
                 continue
-            await socket.beat()
             if read.unsettled:
                 await asyncio.sleep(settle_s)
                 settle_s = min(MAX_SETTLE_S, settle_s * 2)
             else:
                 settle_s = FIRST_SETTLE_S
-                await subscription.wait(LOOK_S)
+                await socket.pause(subscription)

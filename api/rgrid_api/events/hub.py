@@ -40,6 +40,11 @@ class Subscription:
         self._hub = hub
         self._woken = asyncio.Event()
 
+    @property
+    def stopping(self) -> bool:
+        """True if the hub stops: waiting has no sense any more."""
+        return self._hub.stopping
+
     def wake(self) -> None:
         """End the present or the next ``wait``."""
         self._woken.set()

@@ -18,20 +18,20 @@ from rgrid_shared.views import OutputsPage, OutputsView
 router = APIRouter(tags=["outputs"])
 
 
-@router.get("/v1/executions/{name}/outputs", summary="What an execution left", response_model=OutputsView)
-async def of_execution(name: str, parts: Parts, user: CurrentUser) -> Response:
+@router.get("/v1/executions/{execution}/outputs", summary="What an execution left", response_model=OutputsView)
+async def of_execution(execution: str, parts: Parts, user: CurrentUser) -> Response:
     """Its manifest, all at once, when it has ended; 409 before. The URLs are good for 15 minutes."""
     async with parts.database.read() as tx:
-        execution_id = await resolve.execution_id(tx, user.project_id, name)
+        execution_id = await resolve.execution_id(tx, user.project_id, execution)
         found = await load_outputs(tx, parts.store, [execution_id])
     if not found:
         raise Conflict(f"{execution_id} has not ended", hint=f"rgrid wait {execution_id}")
     return answer(found[0])
 
 
-@router.get("/v1/batches/{name}/outputs", summary="What a batch's items left", response_model=OutputsPage)
+@router.get("/v1/batches/{batch}/outputs", summary="What a batch's items left", response_model=OutputsPage)
 async def of_batch(
-    name: str,
+    batch: str,
     parts: Parts,
     user: CurrentUser,
     index: Annotated[str | None, Query(description="items, for example 1,3-5")] = None,
@@ -41,5 +41,5 @@ async def of_batch(
     """Manifests of items whose latest execution has ended, by index. The URLs are good for 15 minutes."""
     ranges = None if index is None else parse_indexes(index)
     async with parts.database.read() as tx:
-        batch_id = await resolve.batch_id(tx, user.project_id, name)
+        batch_id = await resolve.batch_id(tx, user.project_id, batch)
         return answer(await outputs_page(tx, parts.store, batch_id, ranges, limit=limit, cursor=cursor))

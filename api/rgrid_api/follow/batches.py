@@ -17,7 +17,7 @@ from rgrid_api.db.tables import executions
 from rgrid_api.executions.outputs import load_outputs
 from rgrid_api.executions.views import EXECUTION_SELECT, execution_view
 from rgrid_api.follow.seen import Seen
-from rgrid_api.follow.socket import LOOK_S, Socket
+from rgrid_api.follow.socket import Socket
 from rgrid_shared.errors import NotFound
 from rgrid_shared.views import BatchView
 
@@ -32,7 +32,7 @@ PACE_S: Final = 0.05
 """At most 20 rounds a second, however much happens."""
 MOMENT: Final = timedelta(seconds=0.25)
 WINDOW: Final = timedelta(seconds=12)
-"""Longer than a transaction lasts plus ``WIDE_S`` and ``LOOK_S``."""
+"""Longer than a transaction lasts plus the time between two wide reads (at most 4 s)."""
 WIDE_S: Final = 2.0
 
 
@@ -78,9 +78,7 @@ class BatchFollower:
                 if over:
                     await self._socket.end()
                     return
-                await self._socket.beat()
-                woken = await subscription.wait(LOOK_S)
-                if woken:
+                if await self._socket.pause(subscription):
                     await asyncio.sleep(max(0.0, began + PACE_S - loop.time()))
                 since = high - (WINDOW if loop.time() >= wide_at else MOMENT)
 

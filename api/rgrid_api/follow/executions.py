@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rgrid_api.db.tables import executions
 from rgrid_api.executions.outputs import load_outputs
 from rgrid_api.executions.views import EXECUTION_SELECT, execution_view
-from rgrid_api.follow.socket import LOOK_S, Socket
+from rgrid_api.follow.socket import Socket
 from rgrid_api.logs.chunks import Cursor
 from rgrid_api.logs.reading import read_page
 from rgrid_shared.errors import NotFound
@@ -48,10 +48,9 @@ async def follow_execution(
                 return
             if page.more:
                 continue
-            await socket.beat()
             if woken and not news and not page.chunks:
                 await asyncio.sleep(VAIN_S)
-            woken = await subscription.wait(LOOK_S)
+            woken = await socket.pause(subscription)
 
 
 async def _show(

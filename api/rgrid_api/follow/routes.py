@@ -15,14 +15,14 @@ from rgrid_api.times import from_wire
 router = APIRouter(tags=["follow"])
 
 
-@router.websocket("/v1/executions/{name}/follow")
-async def execution(
-    websocket: WebSocket, name: str, parts: Parts, user: CurrentUser, after: str = "", outputs: bool = False
+@router.websocket("/v1/executions/{execution}/follow")
+async def follow_one(
+    websocket: WebSocket, execution: str, parts: Parts, user: CurrentUser, after: str = "", outputs: bool = False
 ) -> None:
     """Log chunks after ``after`` (``ATTEMPT:SEQ``), state changes, and the end once all of both has been sent."""
     cursor = Cursor.parse(after)
     async with parts.database.read() as tx:
-        execution_id = await resolve.execution_id(tx, user.project_id, name)
+        execution_id = await resolve.execution_id(tx, user.project_id, execution)
         batch_id = (await tx.run("log_batch", execution_id=execution_id)).scalar_one()
     async with opened(websocket) as socket:
         await follow_execution(
@@ -30,13 +30,13 @@ async def execution(
         )
 
 
-@router.websocket("/v1/batches/{name}/follow")
-async def batch(
-    websocket: WebSocket, name: str, parts: Parts, user: CurrentUser, after: str = "", outputs: bool = False
+@router.websocket("/v1/batches/{batch}/follow")
+async def follow_all(
+    websocket: WebSocket, batch: str, parts: Parts, user: CurrentUser, after: str = "", outputs: bool = False
 ) -> None:
     """Counts, every item's states (``outputs``: with what ended ones left), and the end once every item has ended."""
     moment = from_wire(after, "after") if after else None
     async with parts.database.read() as tx:
-        batch_id = await resolve.batch_id(tx, user.project_id, name)
+        batch_id = await resolve.batch_id(tx, user.project_id, batch)
     async with opened(websocket) as socket:
         await BatchFollower(parts, socket, batch_id=batch_id, after=moment, outputs=outputs).run()

@@ -10,18 +10,24 @@ from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from rgrid_api.events.hub import Subscription
 from rgrid_shared import API_VERSION
 
 HEARTBEAT_S: Final = 15.0
 LOOK_S: Final = 4.0
 """Notifications are hints: everybody looks by itself at least this often, and heartbeats stay below ``HEARTBEAT_S``."""
 SEND_S: Final = 30.0
+SERVICE_RESTART: Final = 1012
 TRY_AGAIN_LATER: Final = 1013
 NORMAL: Final = 1000
 
 
 class SlowFollower(Exception):
     """The client did not take a message within ``SEND_S`` seconds."""
+
+
+class ServerStops(Exception):
+    """This process ends; the client finds another one."""
 
 
 class Socket:
@@ -41,10 +47,17 @@ class Socket:
             raise SlowFollower from None
         self._last_sent = asyncio.get_running_loop().time()
 
-    async def beat(self) -> None:
-        """Send a heartbeat if the silence would grow too long before the next look."""
+    async def pause(self, subscription: Subscription) -> bool:
+        """Wait for a wake-up, at most until the next look is due; True if there was one. Heartbeats meanwhile.
+
+        Raises ``ServerStops``.
+        """
         if asyncio.get_running_loop().time() - self._last_sent >= HEARTBEAT_S - LOOK_S - 1:
             await self.send({"type": "heartbeat"})
+        woken = await subscription.wait(LOOK_S)
+        if subscription.stopping:
+            raise ServerStops
+        return woken
 
     async def end(self) -> None:
         """Nothing will follow."""
@@ -82,15 +95,17 @@ async def opened(websocket: WebSocket) -> AsyncIterator[Socket]:
     except WebSocketDisconnect:
         return
     except SlowFollower:
-        await _close(websocket)
+        await _close(websocket, TRY_AGAIN_LATER)
+    except ServerStops:
+        await _close(websocket, SERVICE_RESTART)
     finally:
         watcher.cancel()
 
 
-async def _close(websocket: WebSocket) -> None:
-    """Close with 1013. The close frame may wait behind what the client does not read, so it is not waited for long."""
+async def _close(websocket: WebSocket, code: int) -> None:
+    """Close. The close frame may wait behind what the client does not read, so it is not waited for long."""
     try:
         async with asyncio.timeout(1):
-            await websocket.close(TRY_AGAIN_LATER)
+            await websocket.close(code)
     except (TimeoutError, WebSocketDisconnect):
         return

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from rgrid_api.logs.chunks import Chunk, Cursor
 from rgrid_api.logs.reading import Page, read_page
 from rgrid_api.logs.tail import since, tail
-from rgrid_api.times import from_wire
 from rgrid_shared.errors import InvalidRequest
 from rgrid_shared.views import LogPage
 
@@ -22,16 +22,16 @@ LOOK_S: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """``tail``: lines, or None; ``since``: a time on the wire, or empty; ``wait_s``: seconds."""
+    """``tail``: lines, or None; ``since``: a time, or None; ``wait_s``: seconds."""
 
     after: Cursor
     tail: int | None
-    since: str
+    since: datetime | None
     limit_bytes: int
     wait_s: float
 
     def __post_init__(self) -> None:
-        if sum((self.after != Cursor(), self.tail is not None, bool(self.since))) > 1:
+        if sum((self.after != Cursor(), self.tail is not None, self.since is not None)) > 1:
             raise InvalidRequest("after, tail and since exclude each other")
 
 
@@ -53,9 +53,8 @@ async def _start(services: Services, execution_id: str, query: LogQuery) -> tupl
     """Chunks that stand before the cursor to go on from (a tail is read backwards), and that cursor."""
     if query.tail is not None:
         return await tail(services.database, services.store, execution_id, query.tail)
-    if query.since:
-        moment = from_wire(query.since, "since")
-        return [], await since(services.database, services.store, execution_id, moment)
+    if query.since is not None:
+        return [], await since(services.database, services.store, execution_id, query.since)
     return [], query.after
 
 

@@ -13,14 +13,15 @@ from rgrid_api.logs.chunks import Cursor
 from rgrid_api.logs.query import LogQuery, answer_page
 from rgrid_api.logs.reading import PAGE_BYTES
 from rgrid_api.resolve import execution_id
+from rgrid_api.times import from_wire
 from rgrid_shared.views import LogPage
 
 router = APIRouter(tags=["logs"])
 
 
-@router.get("/v1/executions/{name}/logs", summary="What the script wrote", response_model=LogPage)
+@router.get("/v1/executions/{execution}/logs", summary="What the script wrote", response_model=LogPage)
 async def logs(
-    name: str,
+    execution: str,
     parts: Parts,
     user: CurrentUser,
     after: str = "",
@@ -30,7 +31,7 @@ async def logs(
     wait_s: Annotated[float, Query(ge=0, le=30, description="seconds to wait if there is nothing yet")] = 0,
 ) -> Response:
     """Chunks after the cursor ``after`` (``ATTEMPT:SEQ``). ``next``: where to go on. ``ended``: nothing follows."""
-    query = LogQuery(Cursor.parse(after), tail, since, limit_bytes, wait_s)
+    query = LogQuery(Cursor.parse(after), tail, from_wire(since, "since") if since else None, limit_bytes, wait_s)
     async with parts.database.read() as tx:
-        whole_id = await execution_id(tx, user.project_id, name)
+        whole_id = await execution_id(tx, user.project_id, execution)
     return answer(await answer_page(parts, whole_id, query))

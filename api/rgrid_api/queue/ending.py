@@ -16,7 +16,10 @@ from rgrid_shared.states import Status
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt that this transaction ended, and the status that its execution has now."""
+    """An attempt that this transaction ended, and the status that its execution has now.
+
+    ``unsettled``: its batch is to be settled after the commit: it counts its failures, or somebody else had its lock.
+    """
 
     execution_id: str
     attempt: int
@@ -25,6 +28,7 @@ class Ended:
     index: int
     status: Status
     held: bool
+    unsettled: bool
 
 
 async def standings(tx: Tx, refs: Sequence[Ref]) -> dict[Ref, Standing]:
@@ -41,7 +45,7 @@ async def standings(tx: Tx, refs: Sequence[Ref]) -> dict[Ref, Standing]:
             user_retries=row.user_retries,
             infra_retries=row.infra_retries,
             retry=row.retry,
-            counts_fails=row.counts_fails,
+            counted=row.counted,
             now=row.now,
         )
         for row in rows
@@ -54,14 +58,14 @@ async def end_attempts(
     """End these attempts in ``tx``; what is not in the answer was stale.
 
     ``runner_id`` None is the sweeper, which ends only attempts whose lease is over. ``known`` holds each one's
-    standing. Two round trips for any number of attempts of any number of batches.
+    standing; without one an attempt is unknown, and stale. Two round trips for any number of attempts and batches.
     """
     if not outcomes:
         return {}
     # Jitter spreads retries; it guards nothing.
-    decided = [(o, decide(o.failure, known[o.ref], random.random())) for o in outcomes]  # noqa: S311
+    decided = [(o, decide(o.failure, known[o.ref], random.random())) for o in outcomes if o.ref in known]  # noqa: S311
     rows = await tx.run("finish", runner_id=runner_id, **_columns(decided))
-    ended = {(row.id, row.attempt): _ended(row) for row in rows}
+    ended = {(row.id, row.attempt): _ended(row, known[row.id, row.attempt]) for row in rows}
     if ended:
         await _settle(tx, ended, known)
     return ended
@@ -94,7 +98,7 @@ def _json(value: object) -> str | None:
     return None if value is None else to_json(value)
 
 
-def _ended(row: Any) -> Ended:
+def _ended(row: Any, standing: Standing) -> Ended:
     return Ended(
         execution_id=row.id,
         attempt=row.attempt,
@@ -103,6 +107,7 @@ def _ended(row: Any) -> Ended:
         index=row.item_index,
         status=Status(row.status),
         held=row.held,
+        unsettled=standing.counted or not row.held,
     )
 
 
@@ -112,7 +117,7 @@ async def _settle(tx: Tx, ended: Mapping[Ref, Ended], known: Mapping[Ref, Standi
     for ref, end in ended.items():
         # A batch that counts its failures starts nothing before they are counted, which the promoter does.
         failed = end.status is not Status.SUCCEEDED
-        freed[end.batch_id] += 0 if failed and known[ref].counts_fails else 1
+        freed[end.batch_id] += 0 if failed and known[ref].counted else 1
         kind = "execution.ended" if end.status.final else "execution.retrying"
         tx.event(
             kind,

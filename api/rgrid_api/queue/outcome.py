@@ -42,8 +42,8 @@ class Outcome:
 class Standing:
     """What is known of an attempt before it ends.
 
-    ``reported``: its runner has reported its end before. ``counts_fails``: its batch stops after some failures.
-    ``now``: the database's clock.
+    ``reported``: its runner has reported its end before. ``counted``: its batch goes on or stops by how its items
+    end (``--max-fails``, ``--canary``). ``now``: the database's clock.
     """
 
     runner_id: str
@@ -55,7 +55,7 @@ class Standing:
     user_retries: int
     infra_retries: int
     retry: RetryRule
-    counts_fails: bool
+    counted: bool
     now: datetime
 
 

@@ -413,7 +413,7 @@ SELECT
     e.user_retries,
     e.infra_retries,
     b.retry,
-    b.max_fails IS NOT NULL AS counts_fails,
+    b.max_fails IS NOT NULL OR b.canary IS NOT NULL AS counted,
     clock_timestamp() AS now
 FROM unnest(CAST(:executions AS text[]), CAST(:attempts AS integer[])) AS l (execution_id, attempt)
 JOIN attempts a USING (execution_id, attempt)

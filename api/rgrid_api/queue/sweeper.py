@@ -68,5 +68,5 @@ class Sweeper:
         ]
         async with self._database.transaction() as tx:
             known = await standings(tx, [outcome.ref for outcome in outcomes])
-            ended = await end_attempts(tx, None, [o for o in outcomes if o.ref in known], known)
+            ended = await end_attempts(tx, None, outcomes, known)
         return len(ended)

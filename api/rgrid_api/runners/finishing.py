@@ -134,8 +134,7 @@ async def _end(
         if _ref(report) in outcomes:
             answer["accepted"] = _ref(report) in ended
             answer["stale"] = not answer["accepted"]
-    # Two reports at once may each have left the end of a batch to the other.
-    unsettled = sorted({end.batch_id for end in ended.values() if not end.held})
+    unsettled = sorted({end.batch_id for end in ended.values() if end.unsettled})
     if unsettled:
         await queue.settle(unsettled)
 

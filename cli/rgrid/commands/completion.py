@@ -30,10 +30,10 @@ def completion(shell: Annotated[str, typer.Argument(help=f"One of: {', '.join(HO
         raise UsageError(f"There is no completion for {shell!r}.", hint=f"One of: {', '.join(HOW)}")
     from click.shell_completion import get_completion_class
 
-    from rgrid.main import root
+    from rgrid.main import COMPLETE, root
 
     kind = get_completion_class(shell)
     assert kind is not None
-    output.write(kind(root(), {}, "rgrid", "_RGRID_COMPLETE").source())
+    output.write(kind(root(), {}, "rgrid", COMPLETE).source())
     if output.is_terminal(sys.stdout):
         output.say(HOW[shell])

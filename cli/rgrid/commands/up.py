@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Annotated
 
 import typer
 
 from rgrid import output
-from rgrid.config import Server, home
+from rgrid.config import home
 from rgrid.verbs import Json, Quiet, application
-
-RUNNER_LIMIT_S = 10.0
+from rgrid_shared import __version__
 
 app = application()
 
@@ -37,14 +35,15 @@ def up(
     if foreground:
         command = start.supervisor_command(layout, "foreground")
         os.execv(command[0], command)  # noqa: S606 - the supervisor takes this process's place
-    record = find.running(layout)
-    started = record is None
+    say = _quiet if quiet or json else output.say
+    before = record = find.running(layout)
+    if record is not None and record.version != __version__:
+        record = start.settle_version(layout, record, say)
+    started = record is None or record != before
     if record is None:
-        record = start.bring_up(layout, auto=False, say=_quiet if quiet or json else output.say)
+        record = start.bring_up(layout, auto=False, say=say)
     elif record.auto:
         start.keep(record)
-    server = find.server_of(layout, record)
-    _await_runner(server)
     if json:
         output.write_json(
             {"url": record.url, "directory": str(layout.root), "started": started, "started_at": record.started_at}
@@ -56,7 +55,7 @@ def up(
         output.fields(
             (
                 ("Data", str(layout.root)),
-                ("Console", f"rgrid status, rgrid list, rgrid logs; API at {record.url}/docs"),
+                ("Use it", "rgrid run SCRIPT"),
                 ("Stop it", "rgrid down"),
             )
         )
@@ -64,16 +63,3 @@ def up(
 
 def _quiet(_text: str) -> None:
     """Say nothing."""
-
-
-def _await_runner(server: Server) -> None:
-    """Wait a moment until the runner is there, so that `up` means what it says; `doctor` knows more if it is not."""
-    from rgrid.client import Client
-
-    deadline = time.monotonic() + RUNNER_LIMIT_S
-    with Client(server) as client:
-        while not any(runner["state"] == "online" for runner in client.runners()["runners"]):
-            if time.monotonic() > deadline:
-                output.say("the runner is not there yet; rgrid doctor says why")
-                return
-            time.sleep(0.05)

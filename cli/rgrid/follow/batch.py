@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from rgrid import output, runs
@@ -13,7 +13,7 @@ from rgrid.follow.causes import Causes
 from rgrid.follow.display import Display, Lines, Live
 from rgrid.follow.feed import batch_feed
 from rgrid.follow.interrupt import SAYING, detachable
-from rgrid.times import duration_text, size_text
+from rgrid.times import size_text, span_text
 from rgrid_shared.states import Status
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class _Watcher:
         self._latest: dict[int, str] = {}
         self._lock = threading.Lock()
         self._notes = 0
-        self._started = time.monotonic()
 
     def run(self) -> int:
         """Follow to the end. Ctrl-C leaves the display and the downloads in order."""
@@ -151,7 +150,8 @@ class _Watcher:
             words.append(f"{failed(counts)} failed")
         if stopped(counts):
             words.append(f"{stopped(counts)} cancelled")
-        text = f"{', '.join(words)} in {duration_text(time.monotonic() - self._started)} · {batch['id']}"
+        took = span_text(batch["started_at"] or batch["created_at"], batch["ended_at"], datetime.now(UTC))
+        text = f"{', '.join(words)} in {took} · {batch['id']}"
         if homing and homing.summary.paths:
             count = len(homing.summary.paths)
             size = size_text(homing.summary.bytes)

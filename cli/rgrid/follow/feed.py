@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 from rgrid.client import backoff_s
-from rgrid.follow.socket import Refused, Socket
 from rgrid.http import Lost
 from rgrid_shared.errors import Overloaded, Unreachable
 
@@ -71,6 +70,9 @@ def _resumed(
     poll: Callable[[], Iterator[FollowMessage]],
     say: Callable[[str], None],
 ) -> Iterator[FollowMessage]:
+    # Imported where the watching starts: most commands, and all help, do without WebSockets.
+    from rgrid.follow.socket import Refused, Socket
+
     outage = Outage(client, say)
     polling = False
     while True:

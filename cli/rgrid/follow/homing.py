@@ -43,6 +43,7 @@ class Homing:
         self._taken.add(view["execution_id"])
         if not view["entries"] and not view["left_out"]:
             return
+        self._downloader.reserve(view)
         self._room.acquire()
         self._pool.submit(self._bring, view)
 

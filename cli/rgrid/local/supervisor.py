@@ -29,6 +29,7 @@ from rgrid_shared import __version__
 from rgrid_shared.errors import RgridError
 
 START_LIMIT_S = 60.0
+RUNNER_LIMIT_S = 5.0
 IDLE_LIMIT_S = 1800.0
 TICK_S = 60.0
 STOPPING_NOTICE_S = 0.5
@@ -81,6 +82,7 @@ class Supervisor:
         self._launch(parts.database_part(layout, programs, unroot.dropper()))
         self._launch(parts.runner_part(layout, secrets, self.url))
         self._await_ready()
+        self._await_runner()
         self._publish()
         self.note(f"up at {self.url}")
 
@@ -159,6 +161,21 @@ class Supervisor:
                 name = broken.part.name if broken else parts.API
                 said = logfiles.tail(self.layout.log(name))
                 raise database.failure(f"The embedded grid's {name} does not start", said, self.layout)
+
+    def _await_runner(self) -> None:
+        """Give the runner a moment to register: what is submitted first should not be told that there is none."""
+        deadline = time.monotonic() + RUNNER_LIMIT_S
+        while not self._runner_is_online() and time.monotonic() < deadline and not self._stop_asked:
+            self._sleep(0.01)
+            self._tend()
+
+    def _runner_is_online(self) -> bool:
+        try:
+            _, found = probe.get(self.url, "/v1/runners", key=self.api_key)
+        except OSError:
+            return False
+        runners = found.get("runners")
+        return isinstance(runners, list) and any(runner.get("state") == "online" for runner in runners)
 
     def _is_ready(self) -> bool:
         try:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from rgrid.client import Client
     from rgrid.submit.plan import Prepared
+    from rgrid.submit.progress import Progress
     from rgrid.submit.request import RunRequest
     from rgrid.submit.submission import Submitted
-    from rgrid.submit.upload import Progress
 
 
 def submit_run(

@@ -134,10 +134,13 @@ def take_frozen(args: Sequence[str], declared: Collection[str]) -> Taken:
 
 
 def _is_option(word: str, count: int) -> bool:
-    """True if ``word`` ends a list of values. A single value may start with a dash only if it is a number."""
-    if not word.startswith("-"):
-        return False
-    return count == _MANY or not word[1:].isdigit()
+    """True if ``word`` ends a list of values: an option, or an argument with ``{}``, which no item can be.
+
+    A single value may start with a dash only if it is a number.
+    """
+    if count == _MANY and any(form in word for form in ("{}", "{/}", "{.}", "{/.}", "{#}")):
+        return True
+    return word.startswith("-") and (count == _MANY or not word[1:].isdigit())
 
 
 def misplaced(args: Sequence[str], known: Collection[str], declared: Collection[str]) -> list[str]:

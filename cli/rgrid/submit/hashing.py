@@ -6,14 +6,11 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from rgrid.submit.units import show_count
-from rgrid.times import size_text
 from rgrid_shared.errors import UsageError
 from rgrid_shared.wire import EMPTY_SHA256
 
@@ -162,6 +159,8 @@ def _hashed(path: str, status: os.stat_result, digest: str) -> Hashed:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file as a whole; readers see the old or the new one. Raises OSError."""
+    import tempfile  # costs more than a whole warm command saves elsewhere, and is seldom needed
+
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
@@ -171,9 +170,3 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def summary(files: Iterable[Hashed]) -> str:
-    """``3 files, 1.2 MiB``."""
-    sizes = [file.size for file in files]
-    return f"{show_count(len(sizes), 'file')}, {size_text(sum(sizes))}"

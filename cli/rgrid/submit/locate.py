@@ -87,6 +87,10 @@ def _check_file(script: str, path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):
+            raise UsageError(
+                f"{script} is a link to {os.readlink(path)}, which is not there.", hint="Check where it leads."
+            ) from error
         raise UsageError(f"There is no script {script!r}.", hint=_near(path)) from error
     except OSError as error:
         raise UsageError(f"{script}: {error.strerror}.", hint="Check the path.") from error

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from typing import Final
 
+from rgrid.submit.interpreters import which
 from rgrid.submit.locate import Language
 from rgrid_shared.errors import UsageError
 
@@ -82,7 +81,9 @@ def satisfies(minor: str, requires: str) -> bool:
 
 def node(environ: Mapping[str, str]) -> str:
     """``node20`` where Node.js 20 is on PATH; raises UsageError if none is."""
-    program = shutil.which("node", path=environ.get("PATH"))
+    import subprocess
+
+    program = which("node", environ)
     if program is not None:
         try:
             done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)

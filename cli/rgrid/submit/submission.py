@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rgrid.submit import upload
 from rgrid.submit.hashing import Hashed
+from rgrid.submit.missing import missing, summary
 from rgrid.submit.plan import Plan
-from rgrid.submit.upload import Progress
+from rgrid.submit.progress import Progress, Silent
 from rgrid_shared.errors import Conflict, IdempotencyConflict, RgridError
 from rgrid_shared.specs import PAGE_ITEMS, BatchSubmit, Item
 
@@ -40,8 +40,8 @@ def send(
     Raises:
         RgridError: the grid refused or cannot be reached; then nothing runs.
     """
-    absent = upload.missing(client, plan.files)
-    say(upload.summary(plan, absent))
+    absent = missing(client, plan.files)
+    say(summary(plan, absent))
     _upload(client, plan, absent, progress)
     key = os.urandom(16).hex()
     try:
@@ -50,7 +50,7 @@ def send(
         raise
     except Conflict:
         # A blob may have been collected between the question and the submission: ask again, once.
-        absent = upload.missing(client, plan.files)
+        absent = missing(client, plan.files)
         if not absent:
             raise
         _upload(client, plan, absent, progress)
@@ -62,13 +62,10 @@ def send(
 
 def _upload(client: Client, plan: Plan, absent: list[Hashed], progress: Callable[[str, int], Progress] | None) -> None:
     if absent:
+        from rgrid.submit.upload import upload  # brings thread pools along, which a repeated run does not need
+
         size = sum(file.size for file in absent)
-        upload.upload(client, plan, absent, progress("Sending", size) if progress else _Silent())
-
-
-class _Silent:
-    def add(self, count: int) -> None:
-        """Say nothing."""
+        upload(client, plan, absent, progress("Sending", size) if progress else Silent())
 
 
 def _submit(client: Client, plan: Plan, key: str) -> BatchView:

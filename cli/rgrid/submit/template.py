@@ -121,7 +121,7 @@ def _path_names(items: Sequence[RawItem], cwd: str) -> list[str]:
     if len({name.casefold() for name in names}) < len(names) and len(set(paths)) > 1:
         # The parents' ancestor: an item that holds another must keep a name of its own.
         common = os.path.commonpath([os.path.dirname(path) for path in paths])
-        names = [os.path.relpath(path, common) for path in paths]
+        names = [os.path.relpath(path, common) if path.strip("/") else "root" for path in paths]
     for name, item in zip(names, items, strict=True):
         problem = path_problem(name)
         if problem:

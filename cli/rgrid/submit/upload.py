@@ -1,6 +1,6 @@
 """Local bytes to the store: small blobs packed together, big ones in parallel parts, nothing held in memory.
 
-Only what the grid lacks is sent. What is sent is checked against the plan while it is read: a file that changed in
+What is sent is checked against the plan while it is read: a file that changed in
 between stops the submission.
 """
 
@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from rgrid.submit.hashing import SMALL, Hashed
 from rgrid.submit.plan import Plan
-from rgrid.submit.units import show_count
-from rgrid.times import size_text
+from rgrid.submit.progress import Progress
 from rgrid_shared.errors import RgridError, Unreachable, UsageError
 from rgrid_shared.protocol import Upload
 from rgrid_shared.specs import UploadDone, UploadRequest
@@ -28,19 +27,11 @@ if TYPE_CHECKING:
 PACK_BYTES: Final = 8 << 20
 PACK_BLOBS: Final = 4096
 THREADS: Final = 8
-_QUERY: Final = 10_000
 _CHUNK: Final = 1 << 20
 _GROUP_OBJECTS: Final = 500
 _GROUP_BLOBS: Final = 16_384
 _GROUP_BYTES: Final = 1 << 28
 _ROUNDS: Final = 3
-
-
-class Progress(Protocol):
-    """Told how many bytes are through; a negative count takes a failed try back."""
-
-    def add(self, count: int) -> None:
-        """``count`` more bytes."""
 
 
 class _Stopped(Exception):
@@ -61,28 +52,6 @@ class _Object:
             request["blobs"].append({"sha256": file.sha256, "size": file.size, "offset": offset})
             offset += file.size
         return request
-
-
-def missing(client: Client, files: Mapping[str, Hashed]) -> list[Hashed]:
-    """One file for each blob that the grid does not have."""
-    by_hash = {file.sha256: file for file in files.values() if file.size}
-    blobs = list(by_hash.values())
-    absent: list[Hashed] = []
-    for start in range(0, len(blobs), _QUERY):
-        page = blobs[start : start + _QUERY]
-        names = client.missing([{"sha256": file.sha256, "size": file.size} for file in page])
-        absent += [by_hash[name] for name in names]
-    return absent
-
-
-def summary(plan: Plan, absent: list[Hashed]) -> str:
-    """The one line about what travels: count and bytes, and how much of it the grid has already."""
-    total = sum(file.size for file in plan.files.values())
-    line = f"{show_count(len(plan.files), 'file')}, {size_text(total)}"
-    to_send = sum(file.size for file in absent)
-    if not absent:
-        return f"{line}, all stored already"
-    return line if to_send >= total else f"{line}, {size_text(to_send)} to send"
 
 
 def upload(client: Client, plan: Plan, absent: list[Hashed], progress: Progress) -> None:

@@ -41,6 +41,7 @@ def bring(
         downloader = Downloader(client, layout, record, flat=flat, count=bar.add)
         try:
             for view in client.pages(lambda page: client.batch_outputs(batch["id"], page), query, "outputs"):
+                downloader.reserve(view)
                 bar.expect(total_bytes([view]))
                 pending.append(pool.submit(downloader.fetch, view))
                 # A link to the store ends after minutes: manifests are not fetched far ahead of their files.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -84,8 +83,13 @@ class Downloader:
         self.flat = flat
         self.count = count or (lambda _bytes: None)
         self._guard: Guard | None = None
-        self._lock = threading.Lock()
         self._owners: dict[str, str] = {}
+
+    def reserve(self, view: OutputsView) -> None:
+        """Give the names of a flat layout to items in the order of these calls; ``fetch`` may then run in any order."""
+        if self.flat:
+            for entry in view["entries"]:
+                self._owners.setdefault(self.layout.local(entry["path"]), view["output_name"])
 
     def fetch(self, view: OutputsView) -> Summary:
         """Bring one execution's outputs here.
@@ -121,13 +125,10 @@ class Downloader:
             except Outside:
                 summary.refused.append((entry["path"], "would leave the directory by a link that is here"))
 
-    def _folder(self, view: OutputsView) -> str:
-        return "" if self.flat else view["output_name"]
-
     def _plan_file(
         self, view: OutputsView, entry: OutputEntry, guard: Guard, wanted: dict[int, list[Wanted]], summary: Summary
     ) -> None:
-        local = self._claim(view, self.layout.local(entry["path"], self._folder(view)), entry["path"])
+        local = self._local(view, entry["path"])
         folder = os.path.dirname(local)
         try:
             place = guard.settle(local)
@@ -157,12 +158,12 @@ class Downloader:
         else:
             wanted[entry["object"]].append(file)
 
-    def _claim(self, view: OutputsView, local: str, path: str) -> str:
-        """Without directories for the items, the first item to take a name keeps it."""
+    def _local(self, view: OutputsView, path: str) -> str:
+        """Without directories for the items, the first item to take a name keeps it; others use their directory."""
         if not self.flat:
-            return local
-        with self._lock:
-            owner = self._owners.setdefault(local, view["output_name"])
+            return self.layout.local(path, view["output_name"])
+        local = self.layout.local(path)
+        owner = self._owners.get(local, view["output_name"])
         return local if owner == view["output_name"] else self.layout.local(path, view["output_name"])
 
     def _fetch_all(self, view: OutputsView, wanted: dict[int, list[Wanted]]) -> None:
@@ -184,7 +185,7 @@ class Downloader:
             fetch(self.client, fresh["objects"][number], files, self.count)
 
     def _apply(self, view: OutputsView, entry: OutputEntry, guard: Guard, summary: Summary) -> None:
-        local = self.layout.local(entry["path"], self._folder(view))
+        local = self._local(view, entry["path"])
         if entry["kind"] == "dir":
             place = guard.settle(local)
             os.makedirs(place, exist_ok=True)
@@ -203,8 +204,8 @@ class Downloader:
 
     def _link(self, view: OutputsView, entry: OutputEntry, place: str, summary: Summary) -> None:
         landing = os.path.normpath(os.path.join(os.path.dirname(entry["path"]), entry["target"]))
-        there = self.layout.local(landing, self._folder(view))
-        here = self.layout.local(entry["path"], self._folder(view))
+        there = self._local(view, landing)
+        here = self._local(view, entry["path"])
         target = entry["target"] if self.layout.cwd is None else os.path.relpath(there, os.path.dirname(here))
         if os.path.islink(place):
             if os.readlink(place) == target:

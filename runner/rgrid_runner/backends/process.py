@@ -36,6 +36,7 @@ class _Run:
         self.spool = directory
         self.link = link
         self.timeout_s = timeout_s
+        self.taken = 0
         self.ended = False
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,6 +67,7 @@ class ProcessBackend(Backend):
             run = _Run(entry.name, entry.readlink(), busy.pop(entry.name, None))
             self._runs[run.key] = run
             if run.link:
+                run.taken = run.link.taken
                 self._follow(run, run.link)
             else:
                 self._in_background(self._conclude(run, None))
@@ -75,9 +77,16 @@ class ProcessBackend(Backend):
         return list(self._runs)
 
     async def start(self, order: StartOrder) -> datetime:
-        """See ``Backend.start``."""
+        """See ``Backend.start``. ValueError for a key that is known."""
         if order.key in self._runs:
             raise ValueError(f"{order.key} was started before")
+        started_at = await self._try_start(order) or await self._try_start(order)
+        if started_at is None:
+            raise BackendError("The process that was to hold the script died.", FailureClass.INFRASTRUCTURE)
+        return started_at
+
+    async def _try_start(self, order: StartOrder) -> datetime | None:
+        """Start it in a shim; None if that died (it may have been killed while it was idle) and nothing was started."""
         link = await self._shims.get()
         run = _Run(order.key, order.spool.absolute(), link, order.timeout_s)
         self._runs[run.key] = run
@@ -87,8 +96,11 @@ class ProcessBackend(Backend):
             answer = await link.ask(frames.START, *self._order(order).fields())
         except LinkLost:
             await asyncio.wait({run.exit})
-            self._forget(run)
-            raise BackendError("The process that was to hold the script died.", FailureClass.INFRASTRUCTURE) from None
+            identity = spool.read_identity(run.spool)
+            if identity is None:
+                self._forget(run)
+                return None
+            return identity.started_at  # started and lost at once: ``wait`` says so
         if len(answer) == 1:
             return datetime.fromtimestamp(int(answer[0]) / 1e9, UTC)
         self._shims.give_back(link)
@@ -123,13 +135,11 @@ class ProcessBackend(Backend):
         for part in parts:
             last = eof and part is parts[-1]
             await self._ask(run, frames.FEED, part, b"1" if last else b"")
-            if run.link:
-                run.link.taken += len(part)
+            run.taken += len(part)
 
     async def fed(self, key: str) -> int:
         """See ``Backend.fed``."""
-        run = self._run(key)
-        return run.link.taken if run.link else 0
+        return self._run(key).taken
 
     async def kill(self, key: str, reason: FailureClass) -> None:
         """See ``Backend.kill``."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -92,55 +90,6 @@ async def test_a_killed_agent_s_runs_are_adopted(bench: Bench) -> None:
     assert (end.failure, out.split()) == (None, [str(script).encode(), b"after"])
 
 
-def shim_of(pid: int) -> int:
-    """The process that holds a script."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
-
-
-@pytest.mark.parametrize("agent", ["there", "away"])
-async def test_a_killed_shim_s_script_is_killed_and_lost(bench: Bench, agent: str) -> None:
-    """Without its shim a script and all it started are killed, and the run ends as INFRASTRUCTURE."""
-    code = """
-import os, time
-print(os.getpid(), flush=True)
-if not os.fork():
-    os.setsid()
-    if not os.fork():
-        print(os.getpid(), flush=True)
-        time.sleep(1000)
-    os._exit(0)
-time.sleep(1000)
-"""
-    key = await bench.start(code)
-    text = b""
-    async for chunk in bench.backend.stream(key, 0):
-        text += chunk.data
-        if text.count(b"\n") == 2:
-            break
-    script, daemon = map(int, text.split())
-    shim = shim_of(script)
-    if agent == "away":
-        await bench.backend.close(abandon=True)
-    os.kill(shim, signal.SIGKILL)
-    if agent == "away":
-        await until(lambda: not alive(script))
-        assert await bench.reopen() == [key]
-    async with asyncio.timeout(10):
-        end, out, _ = await bench.finish(key)
-    assert (end.failure, end.exit_code) == (FailureClass.INFRASTRUCTURE, None)
-    assert out == text
-    assert not alive(script)
-    assert not alive(daemon)
-
-
-async def test_a_shim_that_is_told_to_end_ends_its_script_first(bench: Bench) -> None:
-    """TERM for the shim, as a host that shuts down sends it, ends the script in order and says why."""
-    key = await bench.start("import os, time; print(os.getpid(), flush=True); time.sleep(1000)")
-    script = int(await bench.first_line(key))
-    os.kill(shim_of(script), signal.SIGTERM)
-    assert (await bench.backend.wait(key)).failure is FailureClass.PREEMPTED
-
-
 async def test_two_agents_cannot_share_a_directory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second agent is refused while the first one lives."""
     monkeypatch.setattr("rgrid_runner.backends.shims._LOCK_S", 0.05)
@@ -148,14 +97,3 @@ async def test_two_agents_cannot_share_a_directory(bench: Bench, monkeypatch: py
     with pytest.raises(BackendError, match="Another runner"):
         await bench.reopen()
     bench.backend = first
-
-
-async def test_nothing_is_left_after_close(bench: Bench) -> None:
-    """Idle helpers end with their agent."""
-    key = await bench.start("import os; print(os.getppid())")
-    shim = int(await bench.first_line(key))
-    await bench.backend.wait(key)
-    assert alive(shim)
-    await bench.backend.close(abandon=False)
-    assert not alive(shim)
-    await bench.reopen()

@@ -89,6 +89,13 @@ async def test_an_ended_lease_freezes_and_a_renewed_one_thaws(bench: Bench) -> N
     assert (await bench.backend.wait(key)).failure is FailureClass.CANCELLED
 
 
+async def test_a_lease_may_begin_with_the_run(bench: Bench) -> None:
+    """A lease given with the order holds without a call of renew()."""
+    key = await bench.start(TICKS, lease_until=time.clock_gettime(time.CLOCK_BOOTTIME) + 0.5)
+    pids = await pids_of(bench, key)
+    await until(lambda: standing(pids))
+
+
 async def test_a_lease_that_stays_ended_kills_without_an_agent(bench: Bench) -> None:
     """Left alone, a run without a lease is killed, and the next agent learns that it was lost."""
     key = await bench.start(TICKS)

@@ -152,3 +152,18 @@ async def test_feeding_a_script_that_does_not_read_is_no_error(bench: Bench, cod
     await bench.backend.wait(key)
     await bench.backend.feed(key, b"more", True)
     assert (await bench.backend.wait(key)).failure is None
+
+
+async def test_each_run_counts_its_own_stdin(bench: Bench) -> None:
+    """A run starts with nothing fed, whatever the run before it in the same place was fed."""
+    first = await bench.start("print(open(0).read(), end='')", stdin="stream")
+    await bench.backend.feed(first, b"one", True)
+    _, out, _ = await bench.finish(first)
+    assert out == b"one"
+    await bench.backend.clean(first)
+    second = await bench.start("print(open(0).read(), end='')", stdin="stream")
+    assert await bench.backend.fed(second) == 0
+    await bench.backend.feed(second, b"two", True)
+    assert await bench.backend.fed(second) == 3
+    _, out, _ = await bench.finish(second)
+    assert out == b"two"

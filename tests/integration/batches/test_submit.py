@@ -127,6 +127,15 @@ async def test_twelve_thousand_items_in_three_pages(plane: ControlPlane) -> None
     executions = (await plane.client.get(f"{url}/executions", params={"index": "0,11999"})).json()["executions"]
     assert [execution["name"] for execution in executions] == ["item 0", "item 11999"]
     assert executions[0]["id"] < executions[1]["id"]
+    async with plane.services.database.read() as tx:
+        assert (await tx.run("executions_analyzed")).scalar_one() >= total, "the planner knows of it at once"
+
+
+async def test_a_large_batch_after_many_small_ones(plane: ControlPlane) -> None:
+    """Plans that connections kept while the tables were small do not make a large batch time out."""
+    for _ in range(7):
+        await submit(plane, submission(1))
+    assert (await submit(plane, submission(5_000)))["counts"][Status.QUEUED] > 0
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])

@@ -6,13 +6,14 @@ import asyncio
 import random
 
 import pytest
+from sqlalchemy import func, select
+from support.control_plane import ControlPlane
+from support.rows import add_batch
+from support.sockets import following, serving
 
 from rgrid_api.db.session import Database
 from rgrid_api.events.feed import EventCursor, Filter, read_events
 from rgrid_shared.errors import InvalidRequest
-from support.control_plane import ControlPlane
-from support.rows import add_batch
-from support.sockets import following, serving
 
 PROJECT = "prj_feed"
 WRITERS, EACH = 16, 30
@@ -26,7 +27,7 @@ async def write(database: Database, writer: int) -> None:
             tx.event("test", project_id=PROJECT, data={"writer": writer, "number": number})
             await tx.flush()
             tx._events.clear()
-            await asyncio.sleep(source.random() * 0.01)
+            await tx.conn.execute(select(func.pg_sleep(source.random() * 0.01)))
 
 
 async def test_a_reader_beside_sixteen_writers_loses_nothing(database: Database) -> None:

@@ -7,25 +7,24 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
+from support.control_plane import ControlPlane, item
+from support.rows import add_batch, add_runner, end, start
+from support.sockets import following, serving
 
 from rgrid_api.db.session import Database
 from rgrid_api.db.tables import batches, executions
 from rgrid_api.new_ids import new_id
 from rgrid_shared.ids import Kind
+from rgrid_shared.protocol import Manifest
 from rgrid_shared.states import FINAL, Status
-from support.control_plane import ControlPlane, item
-from support.rows import add_batch, add_runner, end, start
-from support.sockets import following, serving
 
-MANIFEST = {"entries": [], "objects": [], "left_out": []}
+MANIFEST: Manifest = {"entries": [], "objects": [], "left_out": []}
 
 
 async def end_batch(database: Database, batch_id: str) -> None:
     async with database.transaction() as tx:
-        await tx.conn.execute(
-            update(batches).where(batches.c.id == batch_id).values(ended_at=func.clock_timestamp())
-        )
+        await tx.conn.execute(update(batches).where(batches.c.id == batch_id).values(ended_at=func.clock_timestamp()))
         tx.notify(f"b:{batch_id}")
 
 
@@ -54,7 +53,7 @@ async def test_every_item_is_followed_to_its_end(plane: ControlPlane) -> None:
             # Held open after its change, so that later ones become visible first.
             async with database.transaction() as tx:
                 await end(tx, execution_id, manifest=MANIFEST)
-                await tx.conn.execute(func.pg_sleep(source.random() * 0.3).select())
+                await tx.conn.execute(select(func.pg_sleep(source.random() * 0.3)))
 
     async with (
         serving(plane.app) as address,
@@ -82,9 +81,7 @@ async def test_a_batch_that_has_ended_is_told_whole(plane: ControlPlane) -> None
     database = plane.services.database
     async with database.transaction() as tx:
         batch_id, ids = await add_batch(tx, plane.project_id, 2500)
-        await tx.conn.execute(
-            update(executions).values(status=str(Status.CANCELLED), ended_at=func.clock_timestamp())
-        )
+        await tx.conn.execute(update(executions).values(status=str(Status.CANCELLED), ended_at=func.clock_timestamp()))
     await end_batch(database, batch_id)
     async with (
         serving(plane.app) as address,
@@ -159,9 +156,7 @@ async def test_a_batch_cancelled_before_it_was_complete_ends(plane: ControlPlane
     database = plane.services.database
     async with database.transaction() as tx:
         batch_id, ids = await add_batch(tx, plane.project_id, 2)
-        await tx.conn.execute(
-            update(executions).values(status=str(Status.CANCELLED), ended_at=func.clock_timestamp())
-        )
+        await tx.conn.execute(update(executions).values(status=str(Status.CANCELLED), ended_at=func.clock_timestamp()))
         await tx.conn.execute(update(batches).values(total=5, sealed_at=None))
     await end_batch(database, batch_id)
     async with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,15 +10,17 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete
-
-from rgrid_api.db.tables import attempts, executions
-from rgrid_api.logs.archiver import Archiver
-from rgrid_api.logs.service import append
-from rgrid_shared.states import Status
 from support.control_plane import ControlPlane, control_plane, settings_for
 from support.rows import add_batch, add_runner, end, report, start
 from support.s3 import S3Server
-from support.sockets import Follower, following, serving
+from support.sockets import following, serving
+from websockets.exceptions import ConnectionClosedError
+
+from rgrid_api.db.tables import attempts, executions
+from rgrid_api.follow import socket
+from rgrid_api.logs.archiver import Archiver
+from rgrid_api.logs.service import append
+from rgrid_shared.states import Status
 
 
 @dataclass(frozen=True)
@@ -179,3 +182,27 @@ async def test_a_client_that_leaves_is_forgotten(live: Live) -> None:
     async with following(live.address, live.path(), live.plane.key) as follower:
         await follower.until("executions")
         assert all(len(waiting) == 1 for waiting in hub._waiting.values())
+
+
+async def test_a_process_that_ends_sends_its_followers_elsewhere(live: Live) -> None:
+    """When the server stops, followers are closed with 1012: come back, to another process."""
+    async with following(live.address, live.path(), live.plane.key) as follower:
+        await follower.until("executions")
+        live.plane.services.hub.begin_stop()
+        with pytest.raises(ConnectionClosedError):
+            await follower.until("end")
+        assert follower.connection.close_code == 1012
+
+
+async def test_a_client_that_does_not_read_is_let_go(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower that takes nothing for too long is closed with 1013, and holds nothing in the server."""
+    monkeypatch.setattr(socket, "SEND_S", 0.2)
+    block = b"x" * 60_000
+    for first in range(1, 250, 50):
+        await live.write(first, *[block] * 50)
+    hub = live.plane.services.hub
+    async with following(live.address, live.path(), live.plane.key, buffer=65_536) as follower:
+        await follower.next()
+        async with asyncio.timeout(20):
+            while hub._waiting:
+                await asyncio.sleep(0.01)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from support.control_plane import ControlPlane, client_of
 
@@ -9,10 +12,10 @@ from rgrid_api import auth
 from rgrid_shared.errors import Conflict, InvalidRequest
 
 
-async def make(plane: ControlPlane, **wanted: object) -> dict[str, str]:
+async def make(plane: ControlPlane, **wanted: object) -> dict[str, Any]:
     response = await plane.client.post("/v1/keys", json={"name": "laptop", "expires_in_s": None, **wanted})
     assert response.status_code == 201
-    made: dict[str, str] = response.json()
+    made: dict[str, Any] = response.json()
     return made
 
 
@@ -50,8 +53,8 @@ async def test_a_remembered_key_is_asked_for_again(plane: ControlPlane, monkeypa
         async with plane.services.database.transaction() as tx:
             await tx.run("key_revoke", project_id=plane.project_id, id=made["id"])
         assert (await client.get("/v1/meta")).status_code == 200
-        now = auth.time.monotonic()
-        monkeypatch.setattr(auth.time, "monotonic", lambda: now + auth.CACHE_S)
+        now = time.monotonic()
+        monkeypatch.setattr("rgrid_api.auth.time.monotonic", lambda: now + auth.CACHE_S)
         assert (await client.get("/v1/meta")).status_code == 401
 
 
@@ -100,9 +103,10 @@ async def test_bootstrap_may_be_repeated(plane: ControlPlane) -> None:
             made = await auth.ensure_key(tx, project, key, "first")
             ids.add((project, made, await auth.ensure_runner_token(tx, token, "t")))
     assert len(ids) == 1
-    with pytest.raises(Conflict, match="another project"):
-        async with plane.services.database.transaction() as tx:
+    async with plane.services.database.transaction() as tx:
+        with pytest.raises(Conflict, match="another project"):
             await auth.ensure_key(tx, plane.project_id, key, "first")
-    for ensure in (auth.ensure_runner_token(tx, "rgt_short", "t"), auth.ensure_key(tx, project, "short", "k")):
         with pytest.raises(InvalidRequest, match="characters"):
-            await ensure
+            await auth.ensure_runner_token(tx, "rgt_short", "t")
+        with pytest.raises(InvalidRequest, match="characters"):
+            await auth.ensure_key(tx, plane.project_id, "short", "k")

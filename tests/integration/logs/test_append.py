@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+from support.rows import add_batch, add_project, add_runner, end, report, start
 
 from rgrid_api.db.session import Database
 from rgrid_api.logs.chunks import Cursor
@@ -14,7 +15,6 @@ from rgrid_api.logs.service import append
 from rgrid_api.storage.s3 import ObjectStore
 from rgrid_shared.errors import InvalidRequest, TooLarge
 from rgrid_shared.protocol import AttemptReport, ReportAnswer
-from support.rows import add_batch, add_project, add_runner, end, report, start
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,7 @@ async def test_many_attempts_are_answered_in_their_order(running: Running, datab
 async def test_repeats_that_race_store_each_chunk_once(running: Running) -> None:
     """Sixteen requests with overlapping chunks at once leave every byte once and in order."""
     datas = [bytes([65 + number]) for number in range(20)]
-    await asyncio.gather(
-        *(running.send(report(running.execution_id, 1, datas[: 5 + number])) for number in range(16))
-    )
+    await asyncio.gather(*(running.send(report(running.execution_id, 1, datas[: 5 + number])) for number in range(16)))
     assert await running.stored() == b"".join(datas)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
+from support.rows import add_batch, add_project, add_runner, end, report, start
 
 from rgrid_api.db.session import Database
 from rgrid_api.db.tables import log_chunks
@@ -20,7 +21,6 @@ from rgrid_api.logs.service import append
 from rgrid_api.storage.s3 import ObjectStore
 from rgrid_shared.errors import NotFound, Unreachable
 from rgrid_shared.states import Status
-from support.rows import add_batch, add_project, add_runner, end, report, start
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

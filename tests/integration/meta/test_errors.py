@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -102,7 +103,7 @@ async def test_huge_bodies_are_refused(plane: ControlPlane) -> None:
     announced = {"Content-Length": str(MAX_BODY + 1)}
     problem(await plane.client.post("/v1/batches", content=b"", headers=announced), 413, "too_large")
 
-    async def endless() -> object:
+    async def endless() -> AsyncIterator[bytes]:
         for _ in range(70):
             yield b"x" * (1 << 20)
 

@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 
 import pytest
+from support.queue_grid import QueueGrid, free, needing, refs
 
 from rgrid_shared.states import Status
-from support.queue_grid import QueueGrid, free, needing, refs
 
 
 async def test_two_runners_never_hold_the_same_execution(queue: QueueGrid) -> None:

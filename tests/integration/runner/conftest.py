@@ -154,7 +154,7 @@ class Site:
             return None if view["status"] in OPEN else view
 
         view = until(look, seconds=seconds, what=f"the end of {execution_id}")
-        outputs = self.get(f"/v1/executions/{execution_id}/outputs")
+        outputs = {"entries": [], "objects": [], "left_out": []} if os.environ.get("NO_OUT") else self.get(f"/v1/executions/{execution_id}/outputs")
         return Ended(view, self.log(execution_id), self.download(outputs), outputs)
 
     def all_ended(self, batch_id: str, *, seconds: float = 60) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
-from minio.credentials import Credentials
+from minio.credentials.credentials import Credentials
 from minio.signer import presign_v4
+from support.s3 import S3Server
 
 from rgrid_api.storage.s3 import ObjectStore
 from rgrid_shared.errors import Conflict, NotFound, Unreachable
-from support.s3 import S3Server
 
 KEY = "p/prj_1/up/a b+é~"
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,10 +40,11 @@ def text(chunks: list[Chunk], stream: Stream) -> bytes:
 
 
 @given(writes=WRITES, limit=st.integers(0, 3000))
-def test_every_byte_is_kept_or_counted(tmp_path_factory: object, writes: list[tuple[int, bytes]], limit: int) -> None:
+def test_every_byte_is_kept_or_counted(
+    tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[int, bytes]], limit: int
+) -> None:
     """Up to the limit bytes are kept in order; past it they are counted and the cut is marked once, at the end."""
-    assert hasattr(tmp_path_factory, "mktemp")
-    directory: Path = tmp_path_factory.mktemp("spool")
+    directory = tmp_path_factory.mktemp("spool")
     sink = sink_in(directory, limit)
     for stream, data in writes:
         sink.write(stream, data)
