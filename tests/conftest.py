@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["support.completeness", "support.postgres", "support.s3", "support.control_plane", "support.queue_grid", "support.grid"]
+pytest_plugins = [
+    "support.completeness",
+    "support.postgres",
+    "support.s3",
+    "support.control_plane",
+    "support.queue_grid",
+    "support.grid",
+]

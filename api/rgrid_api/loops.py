@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from rgrid_api.blobs.janitor import Janitor
 from rgrid_api.logs.archiver import Archiver
 from rgrid_api.queue.promoter import Promoter
 from rgrid_api.queue.sweeper import Sweeper
@@ -21,7 +22,9 @@ from rgrid_shared.errors import RgridError
 log = logging.getLogger(__name__)
 
 ARCHIVE_S: Final = 30.0
-TIDY_S: Final = 300.0
+JANITOR_S: Final = 300.0
+ABANDONED_S: Final = 24 * 3600.0
+"""An upload that was opened this long ago is never completed: its URLs lived a quarter of an hour."""
 STOP_S: Final = 5.0
 RETRY_S: Final = 5.0
 PASSING: Final = (SQLAlchemyError, OSError, TimeoutError, RgridError)
@@ -49,6 +52,7 @@ def loops_of(services: Services) -> list[Loop]:
             ARCHIVE_S * settings.time_scale,
             Archiver(database, services.store, after_s=settings.log_archive_after_s).run_once,
         ),
+        Loop("janitor", JANITOR_S, Janitor(database, services.store, after_s=ABANDONED_S).run_once),
     ]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
-    """Run the command line in ``sys.argv``; the exit code is returned, never raised."""
+    """Run the command line in ``sys.argv``. Ends the process with the exit code, or returns it where that is quick."""
     if sys.argv[1:] in (["--version"], ["-V"]):
         from rgrid_shared import __version__
 
@@ -14,7 +15,12 @@ def main() -> int:
         return 0
     from rgrid.main import run
 
-    return run(sys.argv[1:])
+    code = run(sys.argv[1:])
+    if os.environ.get("RGRID_DEBUG"):
+        return code
+    # Everything is written and closed by now. Taking the interpreter down piece by piece would add a fifth to a short
+    # command, and would wait for threads that only read.
+    os._exit(code)
 
 
 if __name__ == "__main__":

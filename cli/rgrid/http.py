@@ -122,6 +122,10 @@ class Transport:
                 connection.close()
                 if kept is None or isinstance(error, TimeoutError):
                     raise Lost(f"{parts.netloc} does not answer: {_reason(error)}") from error
+            except BaseException:
+                # The body's own trouble, or the user's Ctrl-C: half a request stands on this connection.
+                connection.close()
+                raise
 
     def _exchange(
         self,

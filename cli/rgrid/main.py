@@ -133,8 +133,20 @@ def run(argv: Sequence[str]) -> int:
     output.prepare_streams()
     # For errors that come before the verb has read its own options. After a script's name --json is the script's.
     output.mode.json = "--json" in argv and (not argv or argv[0] != "run")
+    code = _guarded(list(argv))
     try:
-        return _invoke(list(argv))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        return _broken_pipe()
+    except OSError as error:
+        return _unwritable(error)
+    return code
+
+
+def _guarded(argv: list[str]) -> int:
+    try:
+        return _invoke(argv)
     except RgridError as error:
         output.show_error(error)
         return error.exit_code
@@ -142,15 +154,8 @@ def run(argv: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _broken_pipe()
-    except OSError as error:
-        return _unexpected(error, f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001 - the one place that turns a fault of our own into an exit code
-        return _unexpected(error, f"{type(error).__name__}: {error}")
-    finally:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _broken_pipe()
+        return _unexpected(error)
 
 
 def _invoke(argv: list[str]) -> int:
@@ -184,11 +189,21 @@ def _broken_pipe() -> int:
     return EXIT_BROKEN_PIPE
 
 
-def _unexpected(error: Exception, text: str) -> int:
+def _unwritable(error: OSError) -> int:
+    """What was printed cannot be written, for example to a full disk."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    output.mode.json = False
+    output.show_error(Internal(f"What was printed cannot be written: {error.strerror}."))
+    return Internal.exit_code
+
+
+def _unexpected(error: Exception) -> int:
     if os.environ.get("RGRID_DEBUG"):
         import traceback
 
         traceback.print_exception(error)
         return Internal.exit_code
-    output.show_error(Internal(text, hint="Run it again with RGRID_DEBUG=1 for the details."))
+    output.show_error(
+        Internal(f"{type(error).__name__}: {error}", hint="Run it again with RGRID_DEBUG=1 for the details.")
+    )
     return Internal.exit_code

@@ -188,7 +188,9 @@ def confirm(question: str, *, yes: bool) -> bool:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         from rgrid_shared.errors import UsageError
 
-        raise UsageError(f"{question} needs an answer and this is not a terminal.", hint="Add -y to answer yes.")
+        raise UsageError(
+            f"{question} This needs an answer, and there is no terminal to ask on.", hint="Add -y to answer yes."
+        )
     sys.stderr.write(f"{clean(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

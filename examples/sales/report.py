@@ -1,4 +1,6 @@
-"""Sums up a CSV of orders: python report.py orders.csv --by region
+"""Sums up a CSV of orders.
+
+    python report.py orders.csv --by region
 
 Writes report/summary.md and, for each group, report/GROUP.csv with its orders.
 """

@@ -1,4 +1,6 @@
-"""Counts the words of one text: python count.py texts/alice.txt
+"""Counts the words of one text.
+
+    python count.py texts/alice.txt
 
 Prints one line and leaves words.csv, the most frequent word first.
 """

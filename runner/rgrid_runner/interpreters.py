@@ -143,7 +143,8 @@ def _probe(name: str, path: str) -> dict[str, str] | None:
     minor = ".".join(version.split(".")[:2])
     if minor not in MINORS and not name:
         return None
-    return asdict(Interpreter(name or f"python{minor}", implementation, version, executable))
+    # Whoever names an interpreter means that one, be it an environment's; what is found stands for itself.
+    return asdict(Interpreter(name or f"python{minor}", implementation, version, path if name else executable))
 
 
 def _run(command: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from rgrid_shared.protocol import RegisterReply
 
-RELIST_S: Final = 0.1
+RELIST_S: Final = 0.25
 """An attempt that is this old and not in the poll that waits at the API makes the poll be sent anew. What is shorter
 needs no renewal and cannot be cancelled any sooner than it ends."""
 

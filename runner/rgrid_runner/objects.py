@@ -72,7 +72,9 @@ class ObjectStore:
                 if piece:
                     sink(piece)
         finally:
-            self._release(url, connection, keep=response.isclosed() and not response.will_close)
+            keep = response.isclosed() and not response.will_close
+            response.close()
+            self._release(url, connection, keep=keep)
 
     def put(self, url: str, size: int, pieces: Callable[[], Iterable[bytes | memoryview]]) -> str:
         """Store ``size`` bytes, and return the store's etag. ``pieces`` is called again if the send is repeated.
@@ -91,16 +93,19 @@ class ObjectStore:
         except _NETWORK as error:
             raise Unreachable(f"the object store broke off: {error}") from error
         finally:
+            response.close()
             self._release(url, connection, keep=keep)
 
     def close(self) -> None:
         """Close all connections; transfers that go on fail at once."""
         with self._lock:
-            for connection in chain(*self._idle.values(), self._busy):
+            for connection in chain(*self._idle.values()):
+                connection.close()
+            self._idle.clear()
+            for connection in self._busy:
                 if connection.sock is not None:
                     with suppress(OSError):
                         connection.sock.shutdown(socket.SHUT_RDWR)
-            self._idle.clear()
 
     def _ask(
         self,

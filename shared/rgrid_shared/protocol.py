@@ -12,6 +12,7 @@ from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
 from rgrid_shared.specs import Item, Spec
+from rgrid_shared.states import FailureClass
 from rgrid_shared.wire import Base64, Bytes, Count, RelPath, Sha256, ShortText, Time, closed
 
 
@@ -155,7 +156,7 @@ class Kill(TypedDict):
 
     execution_id: str
     attempt: int
-    reason: Literal["cancelled", "stale"]
+    reason: Literal[FailureClass.CANCELLED, "stale"]
 
 
 class PollReply(TypedDict):

@@ -27,7 +27,7 @@ class Bad:
 
 S = {"s.py": "print(1)\n"}
 TABLE = {
-    "missing script": Bad(("run", "absent.py"), ("absent.py", "not")),
+    "missing script": Bad(("run", "absent.py"), ("absent.py",)),
     "directory as script": Bad(("run", "folder"), ("folder", "directory"), files={"folder/x": ""}),
     "no script at all": Bad(("run",), ("SCRIPT",)),
     "no such module": Bad(("run", "-m", "nowhere.at_all"), ("nowhere",)),
@@ -35,7 +35,6 @@ TABLE = {
     "two item sources": Bad(("run", "--batch", "*.py", "--range", "1-3", "s.py"), ("--batch", "--range"), files=S),
     "braces misused": Bad(("run", "--range", "1-3", "s.py", "{nope}"), ("{nope}",), files=S),
     "bad range": Bad(("run", "--range", "3-x", "s.py"), ("3-x",), files=S),
-    "backwards range": Bad(("run", "--range", "9-1", "s.py"), ("9-1",), files=S),
     "malformed -e": Bad(("run", "-e", "=x", "s.py"), ("-e", "=x"), files=S),
     "-e not set here": Bad(("run", "-e", "NOT_SET_ANYWHERE", "s.py"), ("NOT_SET_ANYWHERE",), files=S),
     "env file missing": Bad(("run", "--env-file", "no.env", "s.py"), ("no.env",), files=S),
@@ -50,13 +49,13 @@ TABLE = {
     "bad parallel": Bad(("run", "--range", "1-2", "--parallel", "0", "s.py"), ("parallel",), files=S),
     "unknown option": Bad(("run", "--paralel", "3", "s.py"), ("--paralel",), files=S),
     "pep 723 not toml": Bad(
-        ("run", "s.py"), ("s.py", "line"), files={"s.py": "# /// script\n# dependencies = [\n# ///\nprint(1)\n"}
+        ("run", "s.py"), ("s.py:1", "TOML"), files={"s.py": "# /// script\n# dependencies = [\n# ///\nprint(1)\n"}
     ),
     "pep 723 not closed": Bad(
         ("run", "s.py"), ("s.py", "///"), files={"s.py": "# /// script\n# dependencies = []\nprint(1)\n"}
     ),
     "requirement malformed": Bad(
-        ("run", "s.py"), ("requirements.txt", "line 2"), files={**S, "requirements.txt": "six\n???\n"}
+        ("run", "s.py"), ("requirements.txt:2",), files={**S, "requirements.txt": "six\n???\n"}
     ),
     "requirements file missing": Bad(("run", "--requirements", "no.txt", "s.py"), ("no.txt",), files=S),
     "unknown import": Bad(("run", "s.py"), ("nobody_has_this", "s.py:1"), files={"s.py": "import nobody_has_this\n"}),

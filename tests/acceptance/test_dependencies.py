@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from acceptance.conftest import Write
-from support.grid import Grid, Ran
+from support.grid import Grid, Ran, user_python
 
 PEP723 = """# /// script
 # requires-python = ">=3.9"
@@ -55,8 +55,9 @@ def test_requirements_beside_the_script(grid: Grid, project: Write) -> None:
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's virtualenv with numpy in a version of its own."""
     place = tmp_path_factory.mktemp("venv") / "v"
-    subprocess.run(["uv", "venv", "-q", "--python", sys.executable, place], check=True)
-    subprocess.run(["uv", "pip", "install", "-q", "--python", place / "bin/python", "numpy==2.1.3"], check=True)
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "-q", "--python", user_python(), place], check=True)
+    subprocess.run([uv, "pip", "install", "-q", "--python", place / "bin/python", "numpy==2.1.3"], check=True)
     return place
 
 

@@ -20,7 +20,7 @@ from support.waiting import until
 
 from rgrid.local import processes, recovery
 from rgrid.local.layout import Layout
-from rgrid.local.record import GridRecord, read_record
+from rgrid.local.record import GridRecord, read_record, write_record
 from rgrid.local.start import lock_holder
 
 FIRST_START_S = 5.0
@@ -274,6 +274,41 @@ def test_work_survives_down(own: Grid) -> None:
     waited = own.rgrid("wait", batch)
     assert waited.code == 0, waited.errors
     assert own.rgrid("logs", batch).out == b"done\n"
+
+
+def test_newer_rgrid(own: Grid) -> None:
+    """A newer rgrid restarts a grid that nobody uses, and uses a busy one as it is."""
+    own.rgrid("up")
+    older = replace(record_of(own), version="0.0.9")
+    script = own.home / "wait.py"
+    script.write_text("import time\nwhile True: time.sleep(0.05)\n")
+    batch = own.rgrid("run", "--detach", "--quiet", str(script)).text.strip()
+    write_record(layout_of(own).record, older)
+    busy = own.rgrid("status", batch)
+    assert "takes over when idle" in busy.errors
+    assert record_of(own).pid == older.pid
+    own.rgrid("cancel", batch, "-y")
+    said = own.rgrid("wait", batch).errors + own.rgrid("list").errors
+    assert "restarting the embedded grid: 0.0.9 →" in said
+    assert record_of(own).pid != older.pid
+    assert not older.alive
+    assert not record_of(own).auto
+
+
+def test_doctor_says_what_is_wrong(own: Grid) -> None:
+    """Doctor names what is broken and what to do, and its exit code says so."""
+    own.rgrid("up")
+    own.rgrid("down")
+    asleep = doctor(own)
+    assert asleep["embedded grid"]["ok"] is None
+    assert own.rgrid("doctor").code == 0
+    layout_of(own).secrets.chmod(0o644)
+    open_to_all = doctor(own)["directory"]
+    assert open_to_all["ok"] is False
+    assert "chmod 600" in open_to_all["hint"]
+    nobody = own.rgrid("doctor", "--json", env={"RGRID_SERVER": "http://127.0.0.1:9", "RGRID_API_KEY": "rgr_x"})
+    assert nobody.code == 1
+    assert nobody.json["ok"] is False  # type: ignore[index]
 
 
 def test_foreground(own: Grid) -> None:

@@ -45,15 +45,15 @@ class Peak:
 
 def watched(grid: Grid, here: Path, *args: str) -> tuple[int, str, bytes, Peak]:
     """Run a command whose stdout is hashed as it comes: exit code, hash, stderr, memory peaks."""
-    with Peak(grid.home) as peak:
-        process = subprocess.Popen(
-            [*RGRID, *args],
-            cwd=here,
-            env=grid.env(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    command = subprocess.Popen(
+        [*RGRID, *args],
+        cwd=here,
+        env=grid.env(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with Peak(grid.home) as peak, command as process:
         peak.pids["cli"] = process.pid
         assert process.stdout and process.stderr
         digest = hashlib.sha256()

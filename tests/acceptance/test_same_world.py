@@ -39,7 +39,7 @@ class Case:
 
     @property
     def cwd(self) -> Path:
-        return self.root / self.facts.get("cwd", ".")
+        return self.root / str(self.facts.get("cwd", "."))
 
     @property
     def args(self) -> list[str]:
@@ -55,9 +55,9 @@ class Case:
     def stdin(self) -> bytes | None:
         if "stdin" in self.facts:
             return str(self.facts["stdin"]).encode()
-        if size := self.facts.get("stdin_bytes"):
+        if size := int(self.facts.get("stdin_bytes", 0)):
             return bytes(number % 251 for number in range(size))
-        if size := self.facts.get("stdin_bytes_text"):
+        if size := int(self.facts.get("stdin_bytes_text", 0)):
             return (b"a line of input\n" * (size // 16 + 1))[:size]
         return None
 

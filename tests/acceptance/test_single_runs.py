@@ -77,25 +77,25 @@ def test_local_changes_are_not_overwritten(grid: Grid, project: Write) -> None:
 def test_a_pipe_is_streamed_while_the_script_runs(grid: Grid, project: Write) -> None:
     """Lines written to a pipe arrive one by one; submission does not wait for the end of the pipe."""
     here = project({"s.py": "import sys\nfor line in sys.stdin:\n    print('got', line.strip(), flush=True)\n"})
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*RGRID, "run", "s.py"], cwd=here, env=grid.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin and process.stdout
-    for word in (b"one", b"two", b"three"):
-        process.stdin.write(word + b"\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b"got " + word + b"\n"
-    process.stdin.close()
-    assert process.wait(30) == 0
+    ) as process:
+        assert process.stdin and process.stdout
+        for word in (b"one", b"two", b"three"):
+            process.stdin.write(word + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"got " + word + b"\n"
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 def test_an_open_pipe_does_not_hold_up_the_end(grid: Grid, project: Write) -> None:
     """A script that ignores stdin ends at once although the pipe is never closed."""
     here = project({"s.py": "print('done')\n"})
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*RGRID, "run", "s.py"], cwd=here, env=grid.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.wait(30) == 0
+    ) as process:
+        assert process.wait(30) == 0
 
 
 def test_a_timeout_exits_with_124(grid: Grid, project: Write) -> None:

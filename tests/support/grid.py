@@ -85,16 +85,20 @@ class Grid:
 
 def run(argv: Sequence[str], *, cwd: Path, stdin: bytes | None, env: Mapping[str, str], timeout: float = 120) -> Ran:
     """Run a command to its end with exactly this environment; no stdin means ``/dev/null``."""
-    done = subprocess.run(
+    with subprocess.Popen(
         list(argv),
         cwd=cwd,
         env=dict(env),
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),  # type: ignore[call-overload]
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            out, err = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return Ran(process.returncode, out, err)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -70,14 +69,25 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(address: str, path: str, key: str, *, buffer: int = 0) -> AsyncIterator[Follower]:
-    """Open ``path`` with this key. ``buffer``: bytes that the kernel takes for a client that does not read."""
+async def following(address: str, path: str, key: str) -> AsyncIterator[Follower]:
+    """Open ``path`` with this key."""
     headers = {"Authorization": f"Bearer {key}", "Rgrid-Api": "1"}
-    options: dict[str, Any] = {"additional_headers": headers, "max_size": None}
-    if buffer:
-        host, _, port = address.partition(":")
-        options["sock"] = sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        sock.connect((host, int(port)))
-    async with connect(f"ws://{address}{path}", **options) as connection:
+    async with connect(f"ws://{address}{path}", additional_headers=headers, max_size=None) as connection:
         yield Follower(connection)
+
+
+@contextlib.asynccontextmanager
+async def unread(address: str, path: str, key: str) -> AsyncIterator[None]:
+    """Open ``path`` with this key as a client that reads the server's answer and then nothing more."""
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 16)
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    try:
+        assert b"101 " in await reader.readuntil(b"\r\n\r\n")
+        yield
+    finally:
+        writer.transport.abort()

@@ -121,7 +121,7 @@ async def retry(batch: str, request: RetryRequest, parts: Parts, who: CurrentUse
     """Each becomes a new execution of the same batch and item, which takes the old one's place in its views."""
     async with parts.database.read() as tx:
         batch_id = await resolve.batch_id(tx, who.project_id, batch)
-    made = await parts.queue.retry(batch_id, indexes=request["indexes"], failed=request["failed"])
+    made = await parts.queue.retry(batch_id, **request)
     return answer({"changed": len(made), "executions": made})
 
 

@@ -127,6 +127,8 @@ class Database:
                     "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
                     "idle_in_transaction_session_timeout": "10000",
                     "jit": "off",
+                    # A plan that was made and kept while a table was small must not scan it once it has grown.
+                    "enable_seqscan": "off",
                     "timezone": "UTC",
                 },
             },

@@ -14,6 +14,7 @@ from rgrid_api.queue.queue import Queue
 from rgrid_api.runners.handover import Handover
 from rgrid_api.runners.registry import unknown_runner
 from rgrid_shared.protocol import AttemptRef, ClaimRequest, Kill, PollReply, PollRequest
+from rgrid_shared.states import FailureClass
 
 _TOLD_KEPT: Final = 50_000
 
@@ -89,7 +90,7 @@ class Poller:
             if ref not in seen.held:
                 kills.append({"execution_id": ref[0], "attempt": ref[1], "reason": "stale"})
             elif seen.held[ref]:
-                kills.append({"execution_id": ref[0], "attempt": ref[1], "reason": "cancelled"})
+                kills.append({"execution_id": ref[0], "attempt": ref[1], "reason": FailureClass.CANCELLED})
         return kills
 
     def _is_news(self, kills: list[Kill], now_s: float) -> bool:

@@ -277,9 +277,11 @@ def _show(plan: Plan) -> int:
 
 
 def _go(job: _Job, profile: str | None, server: str | None) -> int:
+    from rgrid import runs
     from rgrid.follow.attach import Options, attach_batch, attach_single
     from rgrid.progress import Bar
     from rgrid.session import connect
+    from rgrid.submit import stdin
     from rgrid.submit.submission import send
 
     plan = job.plan
@@ -297,7 +299,8 @@ def _go(job: _Job, profile: str | None, server: str | None) -> int:
         finally:
             for drawn in bars:
                 drawn.close()
-        _remember(job, batch)
+            stdin.discard(plan.request.stdin)
+        runs.remember(batch["id"], runs.record_of(plan, dest=job.dest, flat=job.flat))
         if job.detach:
             return _detached(job, batch)
         options = Options(
@@ -312,20 +315,6 @@ def _go(job: _Job, profile: str | None, server: str | None) -> int:
             feed = 0 if plan.request.stdin == "stream" else None
             return attach_single(client, batch, local_root=plan.spec["root"], options=options, stdin=feed)
         return attach_batch(client, batch, dest=job.dest, options=options)
-
-
-def _remember(job: _Job, batch: BatchView) -> None:
-    from rgrid import runs
-
-    plan = job.plan
-    cut = len(plan.spec["root"].rstrip("/")) + 1
-    files = {
-        path[cut:]: runs.Known(file.sha256, file.size, file.mtime_ns)
-        for path, file in (plan.files.items() if plan.single else ())
-        if plan.reasons[path] != "stdin"
-    }
-    record = runs.Record(plan.spec["root"], plan.spec["cwd"], job.dest, plan.single, job.flat, files=files)
-    runs.remember(batch["id"], record)
 
 
 def _detached(job: _Job, batch: BatchView) -> int:

@@ -126,12 +126,11 @@ class Live:
 
     def _block(self, batch: BatchView, causes: Causes, files: int, size: int) -> RenderableType:
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.text import Text
 
         wide = self._console.width
         lines: list[RenderableType] = [
-            ProgressBar(total=batch["total"], completed=ended(batch["counts"]), width=min(60, wide)),
+            self._bar(batch, min(60, wide)),
             Text(progress_text(batch, self._pace, time.monotonic()), no_wrap=True, overflow="ellipsis"),
         ]
         if files:
@@ -141,6 +140,14 @@ class Live:
             for line in causes.lines(3)
         ]
         return Group(*lines)
+
+    def _bar(self, batch: BatchView, columns: int) -> RenderableType:
+        from rich.text import Text
+
+        counts = batch["counts"]
+        bad = columns * (failed(counts) + stopped(counts)) // batch["total"]
+        good = columns * ended(counts) // batch["total"] - bad
+        return Text.assemble(("━" * good, "green"), ("━" * bad, "red"), ("━" * (columns - good - bad), "bright_black"))
 
     def note(self, text: str) -> None:
         """Print above the block."""

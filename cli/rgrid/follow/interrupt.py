@@ -32,7 +32,7 @@ def _detach(client: Client, batch_id: str, say: Callable[[str], None]) -> int:
     except KeyboardInterrupt:
         try:
             client.cancel(batch_id, None, "interrupted twice")
-            say("cancelled")
+            say(f"{batch_id} is cancelled")
         except RgridError as error:
             say(f"could not be cancelled: {error.message} Try: rgrid cancel {batch_id}")
     return EXIT_CODE

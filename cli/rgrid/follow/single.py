@@ -15,7 +15,7 @@ from rgrid.follow.interrupt import SAYING, detachable
 from rgrid.follow.stdin import feed_in_background
 from rgrid.follow.streams import Streams
 from rgrid.times import duration_text, size_text
-from rgrid_shared.errors import NotFound, RgridError
+from rgrid_shared.errors import Internal, NotFound, RgridError
 from rgrid_shared.states import Status
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ class _Watcher:
         code = exit_code(view)
         if not self.options.json and (words := trouble(view)):
             self.streams.note(words)
+        if self.streams.fault:
+            self.streams.note(f"{self.streams.fault}; the log is on the grid: rgrid logs {self.batch['id']}")
+            code = code or Internal.exit_code
         summary = None
         if self.options.place:
             try:

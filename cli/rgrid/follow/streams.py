@@ -21,11 +21,13 @@ STDERR: Final = 2
 class Streams:
     """Passes chunks on, byte for byte and at once.
 
-    A stream that nobody reads any more is dropped; the run and its exit code do not depend on it.
+    A stream that nobody reads any more is dropped; the run and its exit code do not depend on it. ``fault``: why
+    something could not be written, for example a full disk; empty if everything was.
     """
 
     def __init__(self) -> None:
         sys.stdout.flush()
+        self.fault = ""
         self._lock = threading.Lock()
         self._closed: set[int] = set()
         self._last: dict[int, int] = {}
@@ -52,6 +54,9 @@ class Streams:
                 self._closed.add(descriptor)
             except BlockingIOError:
                 self._wait_and_write(descriptor, view)
+            except OSError as error:
+                self._closed.add(descriptor)
+                self.fault = f"std{'err' if descriptor == STDERR else 'out'} cannot be written: {error.strerror}"
 
     def _wait_and_write(self, descriptor: int, view: memoryview) -> None:
         """Somebody set the descriptor non-blocking (a shared terminal may be): wait as a blocking write would."""

@@ -100,7 +100,10 @@ def delete_data(layout: Layout) -> None:
     """Delete everything of a grid that was stopped: database, files, layers, keys, logs."""
     folders = [folder for folder in (layout.sockets, layout.root) if folder.exists()]
     for folder in folders:
-        shutil.rmtree(folder, onerror=_open_and_retry)
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(folder, onexc=_open_and_retry)
+        else:
+            shutil.rmtree(folder, onerror=_open_and_retry)
 
 
 def lock_holder(layout: Layout) -> tuple[int, str]:

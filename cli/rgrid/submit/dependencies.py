@@ -150,7 +150,12 @@ def from_environment(
             continue
         providers = python.providers(want.module)
         if not providers and not want.optional:
-            unknown.append(_unknown(want, python, located, environ))
+            place = interpreters.locate_module(python.path, top, environ)
+            own = _import_root(place, python, located)
+            if own:
+                roots.append(own)
+            else:
+                unknown.append(_unknown(want, python, located, place))
         for dist in providers:
             root = _source_root(dist, want, located)
             if root:
@@ -176,10 +181,20 @@ def from_environment(
     )
 
 
-def _unknown(want: Wanted, python: Interpreter, located: Located, environ: Mapping[str, str]) -> str:
+def _import_root(place: str, python: Interpreter, located: Located) -> str:
+    """The directory that a module of the user's own is imported from: in the project, or in a source install."""
+    own = [
+        unquote(urlsplit(str(d.origin.get("url", ""))).path) for d in python.dists.values() if "dir_info" in d.origin
+    ]
+    if not place or not (located.owns(place) or any(place.startswith(root + "/") for root in own)):
+        return ""
+    folder = os.path.dirname(place)
+    return os.path.dirname(folder) if os.path.basename(place) == "__init__.py" else folder
+
+
+def _unknown(want: Wanted, python: Interpreter, located: Located, place: str) -> str:
     top = want.module.partition(".")[0]
     at = f"{os.path.relpath(want.file, located.cwd)}:{want.line}" if want.line else f"-m {located.typed}"
-    place = interpreters.locate_module(python.path, top, environ)
     if place:
         return f"{at} imports {top}, which your Python has at {place} but no installed package provides."
     return f"{at} imports {top}, which is neither part of the project nor installed in your Python ({python.path})."

@@ -24,6 +24,7 @@ import sys
 sys.path[:] = [p for p in sys.path if p]
 import json, os, re
 from importlib import metadata
+from urllib.parse import unquote, urlsplit
 stdlib = sorted(getattr(sys, "stdlib_module_names", ())) or sorted(sys.builtin_module_names)
 modules, dists = {}, {}
 for dist in metadata.distributions():
@@ -53,6 +54,14 @@ for dist in metadata.distributions():
             where.add(".".join(own))
     for top in (dist.read_text("top_level.txt") or "").split():
         tops.setdefault(top, set())
+    if "dir_info" in origin:
+        base = unquote(urlsplit(origin.get("url", "")).path)
+        for folder in (base + "/src", base):
+            for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+                if entry.endswith(".py"):
+                    tops.setdefault(entry[:-3], set())
+                elif os.path.exists(folder + "/" + entry + "/__init__.py"):
+                    tops.setdefault(entry, set())
     for top, where in tops.items():
         modules.setdefault(top, {})[key] = where
 for top, owners in modules.items():

@@ -25,7 +25,7 @@ class Options:
     def typed(self, name: str) -> bool:
         """True if the flag itself was given."""
         value = self.flags.get(name)
-        return value is not None and value != [] and value is not False
+        return value is not None and value is not False and value not in ([], ())
 
     def _find(self, name: str) -> tuple[object | None, str]:
         if self.typed(name):

@@ -18,6 +18,7 @@ from rgrid.submit.request import RunRequest
 from rgrid.submit.scan import Scan, scan
 from rgrid.submit.spec_builder import Piece, build_items, build_spec, common_root
 from rgrid.submit.template import Template, output_names
+from rgrid_shared.errors import UsageError
 from rgrid_shared.specs import Item, Requirements, Spec
 
 
@@ -186,12 +187,20 @@ def _dependencies(
     runtime = runtime or runtimes.python_for(python.minor, requires)
     if written is not None:
         return ready, _or_none(written.requirements), runtime, notes
-    answer = dependencies.from_environment(wanted, python, located, ready.environ)
-    if answer.source_roots:
-        again = scan(located, ready.ignored, ready.environ, extra_roots=answer.source_roots)
+    roots: tuple[str, ...] = ()
+    while True:
+        answer = dependencies.from_environment(ready.scan.closure.wanted, python, located, ready.environ)
+        new = tuple(root for root in answer.source_roots if root not in roots)
+        if not answer.source_roots:
+            return ready, answer.requirements, runtime, notes + answer.notes
+        if not new:
+            raise UsageError(
+                f"A module of a source install is not found below {', '.join(answer.source_roots)}.",
+                hint="Add its directory to PYTHONPATH, or list a released version in a requirements.txt.",
+            )
+        roots += new
+        again = scan(located, ready.ignored, ready.environ, extra_roots=roots)
         ready = Prepared(located, ready.ignored, again, ready.block, ready.environ)
-        answer = dependencies.from_environment(again.closure.wanted, python, located, ready.environ)
-    return ready, answer.requirements, runtime, notes + answer.notes
 
 
 def _or_none(requirements: Requirements) -> Requirements | None:

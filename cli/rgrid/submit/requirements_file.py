@@ -102,7 +102,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     held, start = "", 0
     for number, raw in enumerate(text.splitlines(), start=1):
         start = start if held else number
-        line = held + raw
+        line = held + (raw.lstrip() if held else raw)
         held = ""
         if line.endswith("\\") and not raw.lstrip().startswith("#"):
             held = line[:-1].rstrip() + " "

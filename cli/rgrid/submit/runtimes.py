@@ -63,7 +63,7 @@ def satisfies(minor: str, requires: str) -> bool:
         operator, major, second = match[1], int(match[2]), match[3]
         want = (major,) if second in (None, "*") else (major, int(second))
         ours = have[: len(want)]
-        deeper = part.strip().count(".") > 1
+        deeper = part.strip().count(".") > 1 and not part.strip().endswith(".*")
         fits = {
             ">=": ours >= want,
             ">": ours > want or (ours == want and deeper),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import stat
-import tempfile
+from contextlib import suppress
 from typing import Final
 
 _CHUNK: Final = 1 << 20
+_PREFIX: Final = "rgrid-stdin-"
 
 
 def detect(descriptor: int = 0) -> str:
@@ -31,8 +31,18 @@ def detect(descriptor: int = 0) -> str:
     return ""
 
 
+def discard(kind: str) -> None:
+    """Remove the copy that ``detect`` may have made."""
+    path = kind.removeprefix("file:")
+    if os.path.basename(path).startswith(_PREFIX) and not path.startswith("/dev/"):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
 def has_data(descriptor: int = 0) -> bool:
     """True if a pipe holds something (or has ended) right now."""
+    import select
+
     try:
         ready, _, _ = select.select([descriptor], [], [], 0)
     except (OSError, ValueError):
@@ -41,7 +51,9 @@ def has_data(descriptor: int = 0) -> bool:
 
 
 def _rest(descriptor: int, offset: int) -> str:
-    with tempfile.NamedTemporaryFile(prefix="rgrid-stdin-", delete=False) as copy:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(prefix=_PREFIX, delete=False) as copy:
         while data := os.pread(descriptor, _CHUNK, offset):
             copy.write(data)
             offset += len(data)

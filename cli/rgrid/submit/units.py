@@ -63,7 +63,12 @@ def parse_gpu(text: str) -> tuple[str, int]:
     model, colon, number = text.strip().rpartition(":")
     if not colon:
         model, number = ("", text.strip()) if text.strip().isdigit() else (text.strip(), "1")
-    if not number.isdigit() or not 1 <= int(number) <= 1024 or not (model or number == text.strip()) or len(model) > 100:
+    if (
+        not number.isdigit()
+        or not 1 <= int(number) <= 1024
+        or not (model or number == text.strip())
+        or len(model) > 100
+    ):
         raise UsageError(f"--gpu {text!r} is not a GPU.", hint="Write it like --gpu 1, --gpu A100 or --gpu A100:2.")
     return ("" if model.lower() == "any" else model), int(number)
 

@@ -31,11 +31,12 @@ def rgrid(*args: str, home: Path, **env: str) -> subprocess.CompletedProcess[str
 def imported(*args: str, home: Path) -> set[str]:
     """Modules that a command line has loaded by its end."""
     program = (
-        "import sys, json\nfrom rgrid.__main__ import main\nmain()\nsys.stderr.write(json.dumps(list(sys.modules)))"
+        "import atexit, sys, json\nfrom rgrid.__main__ import main\n"
+        "atexit.register(lambda: sys.stderr.write(json.dumps(list(sys.modules))))\nmain()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *args],
-        env={**os.environ, "RGRID_HOME": str(home)},
+        env={**os.environ, "RGRID_HOME": str(home), "RGRID_DEBUG": "1"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -163,3 +164,18 @@ def test_a_broken_pipe_is_silent(tmp_path: Path) -> None:
     )
     os.close(writer)
     assert done.stderr == b""
+
+
+def test_a_full_disk_behind_stdout(tmp_path: Path) -> None:
+    """Output that cannot be written is an error with its reason, not a traceback."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rgrid", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "RGRID_HOME": str(tmp_path)},
+            check=False,
+        )
+    assert done.returncode == 125
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -18,8 +18,10 @@ from rgrid_api.db.tables import metadata
 from rgrid_shared.errors import Internal
 
 SHAPE = """
-SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod) || a.attnotnull || a.attidentity
-    || a.attgenerated || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+SELECT 'column', c.relname, a.attname, concat_ws(
+    ' ', format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
+    pg_get_expr(d.adbin, d.adrelid)
+)
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum

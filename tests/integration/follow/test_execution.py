@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from support.control_plane import ControlPlane, control_plane, settings_for
 from support.rows import add_batch, add_runner, end, report, start
 from support.s3 import S3Server
-from support.sockets import following, serving
+from support.sockets import following, serving, unread
 from websockets.exceptions import ConnectionClosedError
 
 from rgrid_api.db.tables import attempts, executions
@@ -198,11 +198,12 @@ async def test_a_client_that_does_not_read_is_let_go(live: Live, monkeypatch: py
     """A follower that takes nothing for too long is closed with 1013, and holds nothing in the server."""
     monkeypatch.setattr(socket, "SEND_S", 0.2)
     block = b"x" * 60_000
-    for first in range(1, 250, 50):
+    for first in range(1, 600, 50):
         await live.write(first, *[block] * 50)
     hub = live.plane.services.hub
-    async with following(live.address, live.path(), live.plane.key, buffer=65_536) as follower:
-        await follower.next()
+    async with unread(live.address, live.path(), live.plane.key):
         async with asyncio.timeout(20):
+            while not hub._waiting:
+                await asyncio.sleep(0.01)
             while hub._waiting:
                 await asyncio.sleep(0.01)

@@ -72,9 +72,7 @@ async def test_only_the_live_attempt_of_its_own_runner_ends_it(queue: QueueGrid)
     ("failure", "status"),
     [(kind, kind.rule.status) for kind in FailureClass if not kind.rule.transient],
 )
-async def test_failures_are_final_unless_asked(
-    queue: QueueGrid, failure: FailureClass, status: Status
-) -> None:
+async def test_failures_are_final_unless_asked(queue: QueueGrid, failure: FailureClass, status: Status) -> None:
     """A failure of the script's own ends it, with the class that was reported."""
     await queue.batch(1)
     runner_id = await queue.runner()

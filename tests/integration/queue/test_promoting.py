@@ -60,6 +60,20 @@ async def test_large_batches_keep_a_window_queued(queue: QueueGrid) -> None:
     assert await _waiting(queue, batch_id) == (200, WINDOW)
 
 
+async def test_plans_made_on_a_small_queue_serve_a_large_one(queue: QueueGrid) -> None:
+    """A process that has served single runs since its start takes a batch of thousands within its statements' limit."""
+    runner_id = await queue.runner()
+    for _ in range(12):
+        await queue.batch(3)
+        await queue.finish(runner_id, refs(await queue.claim(runner_id, 3)))
+        await queue.promote()
+    batch_id = await queue.batch(WINDOW + 500)
+    await queue.finish(runner_id, refs(await queue.claim(runner_id, 500)))
+    await queue.promote()
+    assert await queue.queue.cancel(batch_id) == WINDOW
+    assert len(await queue.queue.retry(batch_id)) == WINDOW + 500
+
+
 async def test_a_canary_goes_first(queue: QueueGrid) -> None:
     """``--canary 2``: the rest starts once both have succeeded."""
     batch_id = await queue.batch(6, canary=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+from pathlib import Path
 from typing import Any
 
 from support.waiting import until
@@ -102,8 +103,9 @@ def test_large_output_and_input_are_streamed_whole(site: Any, runner: Any) -> No
     assert ended.status == "succeeded"
     assert ended.files["copy"] == data + b"x" * (70 << 20)
     assert ended.out == bytes(range(250)) * 20000
-    peak = next(line for line in open(f"/proc/{process.pid}/status") if line.startswith("VmHWM"))
-    assert int(peak.split()[1]) < 120 * 1024
+    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    assert peak_kib < 120 * 1024
 
 
 def test_failures_name_their_class(site: Any, runner: Any) -> None:

@@ -58,7 +58,7 @@ def test_what_the_user_gives_wins() -> None:
 
 
 def test_arguments_stand_as_typed_and_paths_point_into_the_workspace() -> None:
-    """argv is what was typed, but for absolute paths of files that travelled."""
+    """Argv is what was typed, but for absolute paths of files that travelled."""
     spec: Any = {"script": {"kind": "file", "path": "a/s.py", "argv0": "./s.py", "name": "s"}}
     item: Any = {"args": ["-x", {"prefix": "--in=", "path": "d/x.csv", "original": "/data/d/x.csv"}]}
     assert arguments(spec, item, "py", Path("/w/root")) == ("py", "./s.py", "-x", "--in=/w/root/d/x.csv")

@@ -16,11 +16,6 @@ from rgrid_shared.states import FINAL, SENTENCES, TRANSITIONS, FailureClass, Pha
 ROOT = Path(__file__).parents[3]
 STATES = ROOT / "shared/rgrid_shared/states.py"
 ROOMS = ("shared", "api", "cli", "runner")
-ALLOWED_KEYS = ROOT / "shared/rgrid_shared/views.py"
-"""``Counts`` is a TypedDict: its fields are names, not literals."""
-
-# Words that mean something else too are told apart by where they stand: a literal that equals a status is compared,
-# assigned or passed; it is never part of a longer text.
 SPELT = {str(status) for status in Status}
 
 
@@ -83,8 +78,10 @@ def sql_files() -> list[Path]:
     return found
 
 
-_COLUMN_VALUES = re.compile(
-    r"\b(?P<column>status|failure|phase)\s*(?:=|<>|!=|(?:NOT\s+)?IN\s*\()\s*(?P<values>'[^)\n;]*)", re.IGNORECASE
+_NAMED = re.compile(
+    r"\b(?P<column>status|failure|phase)\s*"
+    r"(?:(?:=|<>|!=)\s*(?P<one>'[^']*')|(?:NOT\s+)?IN\s*\((?P<list>[^)]*)\))",
+    re.IGNORECASE,
 )
 _MEANING = {
     "status": {str(status) for status in Status},
@@ -95,11 +92,8 @@ _MEANING = {
 
 def named_values(sql: str) -> Iterator[tuple[str, str]]:
     """(column, value) wherever a status, failure or phase is compared with or set to literals."""
-    for match in _COLUMN_VALUES.finditer(re.sub(r"--[^\n]*", "", sql)):
-        values = match["values"]
-        in_list = "(" in match[0]
-        quoted = re.findall(r"'([^']*)'", values)
-        for value in quoted if in_list else quoted[:1]:
+    for match in _NAMED.finditer(re.sub(r"--[^\n]*", "", sql)):
+        for value in re.findall(r"'([^']*)'", match["one"] or match["list"]):
             yield match["column"].lower(), value
 
 

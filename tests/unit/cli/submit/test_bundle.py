@@ -130,7 +130,8 @@ def test_literals_that_name_files_travel(project: Path) -> None:
     write(
         project,
         {
-            "s.py": "from pathlib import Path\nimport os, pkg.m\nopen('cfg/a.toml')\nopen('top.txt')\nHERE = Path(__file__).parent\n"
+            "s.py": "from pathlib import Path\nimport os, pkg.m\nopen('cfg/a.toml')\nopen('top.txt')\n"
+            "HERE = Path(__file__).parent\n"
             "HERE / 'data' / 'x.csv'\nos.path.join(os.path.dirname(__file__), 'data', 'y.csv')\n",
             "cfg/a.toml": "1",
             "cfg/b.toml": "1",
