@@ -39,7 +39,9 @@ class Uv:
         self._directory = directory
         env = os.environ if env is None else env
         self._env = {name: value for name, value in env.items() if name not in _FOREIGN}
-        self._env |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+        # The host's own certificates, as pip uses them: an index behind a company's authority works as it does there.
+        # (The setting has two names, by uv's age.)
+        self._env = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", **self._env, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         self._program = ""
         self.index = index_of(env)
 

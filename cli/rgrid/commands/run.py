@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -295,7 +296,8 @@ def _go(job: _Job, profile: str | None, server: str | None) -> int:
             return bars[-1]
 
         try:
-            batch = send(client, plan, say=_note, progress=bar).batch
+            # Off a terminal stderr is somebody's file: it holds the script's stderr and what is worth a warning.
+            batch = send(client, plan, say=_note, progress=bar, routine=output.is_terminal(sys.stderr)).batch
         finally:
             for drawn in bars:
                 drawn.close()

@@ -42,7 +42,7 @@ def bring_up(layout: Layout, *, auto: bool, say: Say) -> GridRecord:
                 say(f"starting the embedded grid in {_short(layout.root)}")
                 said = True
             answer = _spawn(layout, auto=auto)
-            if answer["state"] == "failed":
+            if answer["state"] == "broken":
                 raise LocalError(answer["message"], hint=answer["hint"])
             if answer["state"] == "locked":  # one that is still starting, or stopping
                 _wait_for_holder(layout, deadline)

@@ -2,7 +2,7 @@
 
 It holds the grid's lock for as long as it lives, starts the four parts, restarts one that ended, keeps their logs
 small, and stops them in order on SIGTERM. Between those it sleeps in one ``select``; signals wake it. Its first line
-on stdout says as JSON how the start went: ``up``, ``locked`` (another supervisor has this directory) or ``failed``.
+on stdout says as JSON how the start went: ``up``, ``locked`` (another supervisor has this directory) or ``broken``.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def supervise(layout: Layout, *, auto: bool, tell: Callable[..., None] = _tell) 
         prepare(layout)
         handle = _lock(layout)
     except (OSError, RgridError) as error:
-        tell("failed", _as_error(error, layout))
+        tell("broken", _as_error(error, layout))
         return 1
     if handle is None:
         tell("locked")
@@ -277,7 +277,7 @@ def supervise(layout: Layout, *, auto: bool, tell: Callable[..., None] = _tell) 
             supervisor.stop()
     except (OSError, ValueError, subprocess.SubprocessError, RgridError) as error:
         supervisor.note(f"failed: {error}")
-        tell("failed", _as_error(error, layout))
+        tell("broken", _as_error(error, layout))
         return 1
     finally:
         os.close(handle)

@@ -33,15 +33,23 @@ class Submitted:
 
 
 def send(
-    client: Client, plan: Plan, *, say: Callable[[str], None], progress: Callable[[str, int], Progress] | None = None
+    client: Client,
+    plan: Plan,
+    *,
+    say: Callable[[str], None],
+    progress: Callable[[str, int], Progress] | None = None,
+    routine: bool = True,
 ) -> Submitted:
     """Upload what the grid lacks and submit the batch. ``progress``: makes a bar for a label and a count of bytes.
+
+    ``routine``: say how much travels even if nothing is odd about it.
 
     Raises:
         RgridError: the grid refused or cannot be reached; then nothing runs.
     """
     absent = missing(client, plan.files)
-    say(summary(plan, absent))
+    if routine:
+        say(summary(plan, absent))
     _upload(client, plan, absent, progress)
     key = os.urandom(16).hex()
     try:

@@ -98,7 +98,7 @@ class Site:
         env: Mapping[str, str] | None = None,
         **changes: Any,
     ) -> dict[str, Any]:
-        """Submit the script ``text`` with ``args``, or with ``items`` (each ``args`` and ``files``); the batch's view."""
+        """Submit the script ``text`` with ``args``, or with ``items`` of ``args`` and ``files``; the batch's view."""
         source = text.encode() if isinstance(text, str) else text
         shipped = {path: source, **(files or {})}
         rows = items or [{"args": list(args), "files": {}}]

@@ -1,13 +1,13 @@
-"""Scripts with requirements, from an index of two packages."""
+"""Scripts with requirements, from an index of one package."""
 
 from __future__ import annotations
 
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.package_index import add_package, index_settings
 
 USES = "import greet, sys\nprint(greet.hello(), sys.prefix != sys.base_prefix)"
 
@@ -18,16 +18,9 @@ def requirements(*lines: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> dict[str, str]:
-    """Settings that make a folder of wheels the only index."""
-    info = "greet-1.0.dist-info"
-    with zipfile.ZipFile(tmp_path / "greet-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("greet.py", "def hello(): return 'hello'\n")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: greet\nVersion: 1.0\n")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", f"greet.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-    return {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "uv")}
+    """Settings of an index of one package."""
+    add_package(tmp_path / "index", "greet", "1.0", "def hello(): return 'hello'\n")
+    return index_settings(tmp_path / "index", tmp_path / "uv")
 
 
 def test_requirements_are_installed_once_and_said(site: Any, runner: Any, index: dict[str, str]) -> None:

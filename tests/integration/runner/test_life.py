@@ -34,7 +34,8 @@ def test_world_is_the_users(site: Any, runner: Any) -> None:
         "import os, sys, tempfile, pathlib\n"
         "print(sys.argv, os.path.relpath(os.getcwd(), os.environ['TMPDIR']), sys.path[0] == os.getcwd())\n"
         "print(os.environ['GIVEN'], os.environ['RGRID_ATTEMPT'], 'RGRID_RUNNER_TOKEN' in os.environ)\n"
-        "print(pathlib.Path('../data/x').read_text(), sys.stdout.encoding, tempfile.gettempdir() == os.environ['TMPDIR'])\n"
+        "print(pathlib.Path('../data/x').read_text(), sys.stdout.encoding)\n"
+        "print(tempfile.gettempdir() == os.environ['TMPDIR'])\n"
         "print(open(sys.argv[2]).read())\n",
         "täxt",
         {"prefix": "", "path": "data/x", "original": "/data/x"},
@@ -47,7 +48,7 @@ def test_world_is_the_users(site: Any, runner: Any) -> None:
     lines = ended.out.decode().splitlines()
     assert lines[0].startswith("['./s.py', 'täxt', '/")
     assert lines[0].endswith("] ../root/work True")
-    assert lines[1:] == ["geheim 1 False", "above utf-8 True", "above"]
+    assert lines[1:] == ["geheim 1 False", "above utf-8", "True", "above"]
     assert b"/data/x is " in ended.log["system"]
 
 

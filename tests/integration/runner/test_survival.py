@@ -113,7 +113,7 @@ def test_a_lost_runners_work_runs_elsewhere_and_its_own_is_forgotten(site: Any, 
 
 
 def test_the_api_may_stop_for_a_while(site: Any, runner: Any) -> None:
-    """Without an API the script freezes when its lease is in doubt, and goes on where it stood when it answers again."""
+    """Without an API the script freezes when its lease is in doubt; later it goes on where it stood."""
     runner()
     execution = started(site, flag := site.scratch / "flag")
     site.api.send_signal(signal.SIGSTOP)

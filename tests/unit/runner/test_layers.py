@@ -6,11 +6,11 @@ import asyncio
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.package_index import add_package, index_settings
 
 from rgrid_runner.interpreters import Interpreter
 from rgrid_runner.layers import UNUSED_FOR_S, Layers, check_python
@@ -20,29 +20,14 @@ from rgrid_shared.specs import Requirements
 from rgrid_shared.states import FailureClass
 
 
-def wheel(folder: Path, name: str, version: str, requires: str = "") -> None:
-    """A package of one module, in a folder that serves as index."""
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        archive.writestr(f"{name}.py", f"VERSION = {version!r}\n")
-        needs = f"Requires-Dist: {requires}\n" if requires else ""
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-
-
 class Bench:
     """Layers over an index of two packages; ``calls`` counts what uv was asked."""
 
     def __init__(self, base: Path) -> None:
-        index = base / "index"
-        index.mkdir()
-        wheel(index, "upper", "1.0", "lower>=2")
-        wheel(index, "lower", "2.5")
+        add_package(base / "index", "upper", "1.0", "VERSION = '1.0'\n", requires="lower>=2")
+        add_package(base / "index", "lower", "2.5", "VERSION = '2.5'\n")
         self.base = base
-        self.env = {**os.environ, "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(index), "UV_CACHE_DIR": str(base / "uv")}
+        self.env = {**os.environ, **index_settings(base / "index", base / "uv")}
         self.now = 1_000_000_000.0
         self.calls: list[str] = []
         self.said: list[str] = []
@@ -101,11 +86,7 @@ async def test_ten_at_once_build_once(bench: Bench) -> None:
     """One resolution, one environment, one installation."""
     layers = await asyncio.gather(*(bench.ensure("upper") for _ in range(10)))
     assert len(set(layers)) == 1
-    assert sorted(bench.calls) == [
-        "pip compile",
-        "pip install",
-        f"venv {layers[0].path.parent / '.build-'}{layers[0].key}",
-    ]
+    assert [call.split(" ")[0] for call in bench.calls] == ["pip", "venv", "pip"]
 
 
 async def test_a_resolution_holds_for_a_day(bench: Bench) -> None:
@@ -138,8 +119,7 @@ async def test_the_resolvers_words_are_shown(bench: Bench) -> None:
 
 async def test_an_unreachable_index_is_the_grids_trouble(bench: Bench) -> None:
     """It is tried again elsewhere, not billed."""
-    bench.env |= {"UV_NO_INDEX": "0", "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
-    bench.env.pop("UV_NO_INDEX")
+    bench.env |= {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
     bench.layers = bench.fresh()
     with pytest.raises(AttemptFailed) as caught:
         await bench.ensure("nosuch")
