@@ -32,6 +32,7 @@ from rgrid_runner.log_shipper import LogShipper
 from rgrid_runner.objects import ObjectStore
 from rgrid_runner.outputs import Uploader
 from rgrid_runner.record import Record, Records
+from rgrid_runner.renewals import Renewals
 from rgrid_runner.room import Room
 from rgrid_runner.settings import Settings
 from rgrid_runner.uv import Uv
@@ -66,7 +67,6 @@ class Agent:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._offers: list[Capacity] = []
         self._changed = asyncio.Event()
-        self._relist = asyncio.Event()
         self._draining = asyncio.Event()
         self._leaving = asyncio.Event()
         self._terms = Terms(40.0, 10.0, 25.0)
@@ -74,6 +74,7 @@ class Agent:
         self._store = ObjectStore()
         cache = BlobCache(settings.state / "cache", settings.cache_bytes)
         control = Control(settings.api_url, settings.token, self._registered)
+        self._renewals = Renewals(control, self._live, lambda: self._terms, self._draining.is_set, self._obey)
         self._room = Room(
             settings=settings,
             control=control,
@@ -116,7 +117,7 @@ class Agent:
         loops = [
             asyncio.create_task(self._room.shipper.run(), name="ship"),
             asyncio.create_task(self._room.finisher.run(), name="finish"),
-            asyncio.create_task(self._renew(), name="renew"),
+            asyncio.create_task(self._renewals.run(), name="renew"),
         ]
         loops.append(asyncio.create_task(self._until_drained(), name="drain"))
         try:
@@ -252,7 +253,7 @@ class Agent:
         self._live[key] = execution
         task = self._tasks[key] = asyncio.create_task(execution.run(), name=key)
         task.add_done_callback(lambda done: self._ended(key, execution, done))
-        self._relist.set()
+        self._renewals.changed()
 
     def _ended(self, key: str, execution: Execution, task: asyncio.Task[None]) -> None:
         if self._live.get(key) is execution:
@@ -262,66 +263,7 @@ class Agent:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("%s: a fault of the runner's own; its lease is left to end", key, exc_info=error)
 
-    # -- leases --------------------------------------------------------------------------------------------------
-
-    async def _renew(self) -> None:
-        """Keep the leases of everything that lives, and hear what is to be stopped."""
-        tries = 0
-        while True:
-            listed = dict(self._live)
-            if not listed:
-                self._relist.clear()
-                await self._relist.wait()
-                await self._worth_listing(set())
-                continue
-            sent = boottime()
-            try:
-                reply = await self._poll_until_relisted(listed, sent)
-            except RgridError:
-                await asyncio.sleep(min(backoff_s(tries), self._terms.poll_s / 4))
-                tries += 1
-                continue
-            tries = 0
-            if reply is not None:
-                for ref in reply["granted"]:
-                    execution = self._live.get(f"{ref['execution_id']}.{ref['attempt']}")
-                    if execution is not None:
-                        await execution.grant(self._terms.until(sent))
-                await self._obey(reply["kill"])
-
-    async def _poll_until_relisted(self, listed: Mapping[str, Execution], sent: float) -> PollReply | None:
-        """One renewal; None if it was given up because it lists too few."""
-        body: PollRequest = {
-            "attempts": [
-                {"execution_id": each.record.execution_id, "attempt": each.record.attempt} for each in listed.values()
-            ],
-            "claim": None,
-            "wait_s": self._terms.renewal_wait_s(sent, (each.until for each in listed.values())),
-            "draining": self._draining.is_set(),
-        }
-        polling = asyncio.ensure_future(self._room.control.poll(body))
-        listing = asyncio.ensure_future(self._worth_listing(set(listed)))
-        try:
-            await asyncio.wait([polling, listing], return_when=asyncio.FIRST_COMPLETED)
-            return polling.result() if polling.done() else None
-        finally:
-            polling.cancel()
-            listing.cancel()
-
-    async def _worth_listing(self, listed: set[str]) -> None:
-        """Return when an attempt that is not in ``listed`` has lived long enough to be renewed."""
-        while True:
-            self._relist.clear()
-            wait_s = self._terms.relist_in_s(
-                boottime(), [each.claimed for key, each in self._live.items() if key not in listed]
-            )
-            if wait_s == 0.0:
-                return
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._relist.wait()
-            except TimeoutError:
-                continue
+    # -- what the API wants stopped --------------------------------------------------------------------------------
 
     async def _obey(self, kills: list[Kill]) -> None:
         for kill in kills:

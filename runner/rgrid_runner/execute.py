@@ -7,7 +7,6 @@ means that the attempt is not ours any more, and nothing is reported.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
@@ -23,8 +22,9 @@ from rgrid_runner.outcome import AttemptFailed, Stale
 from rgrid_runner.outputs import Delivery, collect
 from rgrid_runner.record import Record
 from rgrid_runner.room import Room
+from rgrid_runner.stdin_feed import feed_stdin
 from rgrid_runner.workspace import Known, build, check, load_known, needed, save_known, stdin_blob
-from rgrid_shared.errors import RgridError, StaleAttempt
+from rgrid_shared.errors import StaleAttempt
 from rgrid_shared.protocol import BlobUrlsReply, Claim, ClaimedSpec, FinishReport, Manifest, Upload
 from rgrid_shared.states import FailureClass, Phase
 
@@ -32,7 +32,6 @@ log: Final = logging.getLogger("rgrid.runner")
 GRACE_S: Final = 10.0
 DELIVER_PATIENCE_S: Final = 3600.0
 _SAY_DELIVERING_S: Final = 0.5
-_STDIN_WAIT_S: Final = 20.0
 _NEVER_STARTED: Final = "It was cancelled before the script started."
 
 
@@ -251,7 +250,7 @@ class Execution:
 
     async def _stream(self) -> Exit:
         """Until the script has ended. Its log goes its own way meanwhile."""
-        feeding = asyncio.create_task(self._feed_stdin()) if self.record.streams_stdin else None
+        feeding = asyncio.create_task(feed_stdin(self._room, self.record)) if self.record.streams_stdin else None
         try:
             end = await self._room.backend.wait(self.record.key)
         finally:
@@ -259,29 +258,6 @@ class Execution:
                 feeding.cancel()
         self._feed.script_ended(end.last_seq)
         return end
-
-    async def _feed_stdin(self) -> None:
-        after, taken = 0, await self._room.backend.fed(self.record.key)
-        while True:
-            try:
-                reply = await self._room.control.stdin(
-                    {
-                        "execution_id": self.record.execution_id,
-                        "attempt": self.record.attempt,
-                        "after": after,
-                        "wait_s": _STDIN_WAIT_S,
-                    }
-                )
-            except RgridError as error:
-                log.warning("%s: stdin ends early: %s", self.record.key, error.message)
-                return
-            for part in reply["chunks"]:
-                data = base64.b64decode(part["data"])
-                fresh, taken = data[taken:], max(0, taken - len(data))
-                await self._room.backend.feed(self.record.key, fresh, eof=part["eof"])
-                after = part["seq"]
-                if part["eof"]:
-                    return
 
     async def _deliver(self, end: Exit) -> tuple[Manifest, int]:
         """Collect and store the outputs while the rest of the log is shipped; the manifest, and milliseconds since."""

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from rgrid.client import backoff_s
+from rgrid.caller import backoff_s
 from rgrid.http import Lost
 from rgrid_shared.errors import Overloaded, Unreachable
 
 if TYPE_CHECKING:
-    from rgrid.client import Client, Query
+    from rgrid.caller import Query
+    from rgrid.client import Client
     from rgrid_shared.views import (
         BatchView,
         EndMessage,

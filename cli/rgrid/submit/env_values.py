@@ -24,7 +24,7 @@ def collect(given: Iterable[str], files: Iterable[str], environ: Mapping[str, st
         values.update(read_file(name, environ))
     for text in given:
         key, equals, value = text.partition("=")
-        _check_name(key, f"-e {text.partition('=')[0]}")
+        _check_name(key, f"-e {key}=…" if equals else f"-e {key}")
         if not equals:
             if key not in environ:
                 raise UsageError(

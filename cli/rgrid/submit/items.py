@@ -86,7 +86,8 @@ def load(source: ItemSource, cwd: str) -> list[RawItem]:
     else:
         items = [_from_json(value, f"value {number}") for number, value in enumerate(source.values)]
     if not items:
-        raise UsageError("The batch has no items.", hint="Check where its items come from.")
+        named = source.path if isinstance(source, Lines | JsonItems) else "The batch"
+        raise UsageError(f"{named} has no items.", hint="Check where its items come from; empty lines are no items.")
     if len(items) > MAX_ITEMS:
         raise _too_many(len(items))
     return items

@@ -145,7 +145,7 @@ def _language(script: str, path: str) -> Language:
     what = f"its first line asks for {program}" if program else f"names ending in {ending} are unknown"
     raise UsageError(
         f"rgrid does not know how to run {script}: {what}.",
-        hint="Python (.py), bash (.sh) and Node.js (.js, .mjs) scripts run; call other programs from one of these.",
+        hint="Python (.py), bash (.sh) and Node.js (.js, .mjs) scripts run, or any that names one of them by #!.",
     )
 
 

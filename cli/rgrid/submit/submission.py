@@ -12,7 +12,7 @@ from rgrid.submit.hashing import Hashed
 from rgrid.submit.missing import missing, summary
 from rgrid.submit.plan import Plan
 from rgrid.submit.progress import Progress, Silent
-from rgrid_shared.errors import Conflict, IdempotencyConflict, RgridError
+from rgrid_shared.errors import Conflict, IdempotencyConflict, RgridError, UsageError
 from rgrid_shared.specs import PAGE_ITEMS, BatchSubmit, Item
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def send(
     Raises:
         RgridError: the grid refused or cannot be reached; then nothing runs.
     """
+    if plan.request.runtime:
+        _check_runtime(client, plan.spec["runtime"])
     absent = missing(client, plan.files)
     if routine:
         say(summary(plan, absent))
@@ -66,6 +68,15 @@ def send(
     if batch["hold"]:
         say(batch["hold"])
     return Submitted(batch, plan)
+
+
+def _check_runtime(client: Client, runtime: str) -> None:
+    """Refuse a runtime that was asked for by name and that no runner has ever offered."""
+    offered = {name for runner in client.runners()["runners"] for name in runner["runtimes"]}
+    if offered and runtime not in offered:
+        raise UsageError(
+            f"No runner of this grid offers the runtime {runtime}.", hint=f"It offers: {', '.join(sorted(offered))}."
+        )
 
 
 def _upload(client: Client, plan: Plan, absent: list[Hashed], progress: Callable[[str, int], Progress] | None) -> None:

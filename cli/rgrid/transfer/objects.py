@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rgrid.client import backoff_s
+from rgrid.caller import backoff_s
 from rgrid.http import Lost
 from rgrid_shared.errors import RgridError, Unreachable
 
@@ -116,24 +116,23 @@ def _fetch_run(client: Client, url: str, files: Sequence[Wanted], count: Count) 
             make(file, b"")
         return
     answer = client.get_object(url, offset=start, size=size)
-    buffer = memoryview(bytearray(min(BLOCK, size)))
     at = start
     counted = 0
     try:
         for file in files:
-            at += _pass(answer, buffer, file.offset - at)
+            at += _pass(answer, file.offset - at)
             with Pending(file) as pending:
                 left = file.size
                 while left:
-                    got = _some(answer, buffer[: min(left, len(buffer))])
-                    pending.write(buffer[:got])
-                    left -= got
-                    counted += got
-                    count(got)
+                    data = _some(answer, left)
+                    pending.write(data)
+                    left -= len(data)
+                    counted += len(data)
+                    count(len(data))
                 pending.commit()
             at += file.size
         # Reads the end of the body, which gives the connection back.
-        answer.readinto(buffer)
+        answer.some(1)
     except BaseException:
         count(-counted)
         raise
@@ -141,17 +140,17 @@ def _fetch_run(client: Client, url: str, files: Sequence[Wanted], count: Count) 
         answer.close()
 
 
-def _some(answer: Response, buffer: memoryview) -> int:
-    got = answer.readinto(buffer)
-    if not got:
+def _some(answer: Response, most: int) -> memoryview:
+    data = answer.some(most)
+    if not data:
         raise Lost("The store broke off its answer")
-    return got
+    return data
 
 
-def _pass(answer: Response, buffer: memoryview, size: int) -> int:
+def _pass(answer: Response, size: int) -> int:
     left = size
     while left:
-        left -= _some(answer, buffer[: min(left, len(buffer))])
+        left -= len(_some(answer, left))
     return size
 
 
@@ -182,13 +181,15 @@ def _fetch_range(client: Client, url: str, offset: int, size: int, descriptor: i
         try:
             answer = client.get_object(url, offset=offset + done, size=size - done)
             try:
-                buffer = memoryview(bytearray(BLOCK))
                 while done < size:
-                    got = _some(answer, buffer[: min(size - done, BLOCK)])
-                    os.pwrite(descriptor, buffer[:got], at + done)
-                    done += got
-                    count(got)
-                answer.readinto(buffer)
+                    data = _some(answer, size - done)
+                    while data:
+                        # A disk that is nearly full takes less than it is given.
+                        written = os.pwrite(descriptor, data, at + done)
+                        data = data[written:]
+                        done += written
+                        count(written)
+                answer.some(1)
             finally:
                 answer.close()
         except Lost:

@@ -41,11 +41,14 @@ def test_connections_are_kept() -> None:
 
 def test_a_connection_that_the_server_closed_is_replaced() -> None:
     """An idle connection that went away costs nothing but a new one."""
-    answers = iter([reply(META), Answer(close=True), reply(META)])
-    with serve(lambda _: next(answers)) as web, client_of(web.url, patience_s=0.0) as client:
+    first = reply(META)
+    first.cut = len(first.body)
+    answers = iter([first, reply(META)])
+    with serve(lambda _: next(answers)) as web, client_of(web.url) as client:
         client.meta()
         client.meta()
         assert web.connections == 2
+        assert len(web.asked) == 2
 
 
 def test_threads_share_a_client() -> None:
@@ -92,12 +95,16 @@ def test_a_lost_answer_is_asked_for_again() -> None:
 
 def test_what_must_not_happen_twice_is_sent_once() -> None:
     """Making a key and retrying are never repeated by the client itself."""
-    with serve(lambda _: Answer(close=True)) as web, client_of(web.url) as client:
-        with pytest.raises(Unreachable):
-            client.create_key("k", None)
-        with pytest.raises(Unreachable):
-            client.retry("bat_1", None, failed=True)
-        assert len(web.asked) == 2
+    with serve(lambda asked: reply(META) if asked.method == "GET" else Answer(close=True)) as web:
+        with client_of(web.url) as client:
+            client.meta()
+            with pytest.raises(Unreachable):
+                client.create_key("k", None)
+            with pytest.raises(Unreachable):
+                client.retry("bat_1", None, failed=True)
+        assert [asked.method for asked in web.asked] == ["GET", "POST", "POST"]
+        # Each on a connection of its own: one that is kept may have been closed by the server.
+        assert web.connections == 3
 
 
 def test_a_busy_server_is_waited_for() -> None:
@@ -143,11 +150,42 @@ def test_nobody_there() -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "nothing", "http://x:99999"])
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "nothing", "http://x:99999", "http://a..b", "http://x\x01"])
 def test_addresses_that_cannot_be(url: str) -> None:
     """A malformed address is bad usage."""
-    with pytest.raises(UsageError):
-        Transport().connect(url)
+    with Transport() as transport, pytest.raises(UsageError):
+        transport.request("GET", url, headers={})
+
+
+@pytest.mark.parametrize("key", ["rgr_a\nb", "rgr_→"])
+def test_a_key_that_cannot_be_sent(key: str) -> None:
+    """A key that no header can carry is bad usage, and is not repeated in the message."""
+    with serve(lambda _: reply(META)) as web, Client(Server(web.url, key)) as client:
+        with pytest.raises(UsageError) as caught:
+            client.meta()
+        assert key not in caught.value.message
+        assert web.asked == []
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """A kind of proxy that the client does not speak is bad usage, and does not matter on the loopback."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with serve(lambda _: reply(META)) as web, client_of(web.url) as client:
+        client.meta()
+    with client_of("http://grid.invalid:8080") as client, pytest.raises(UsageError) as caught:
+        client.meta()
+    assert "proxy" in caught.value.message
+
+
+def test_plain_http_loads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of certificates that is not there troubles https alone."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+    with serve(lambda _: reply(META)) as web, client_of(web.url) as client:
+        client.meta()
+    with client_of("https://127.0.0.1:9") as client, pytest.raises(UsageError) as caught:
+        client.meta()
+    assert "/nonexistent/ca.pem" in caught.value.message
 
 
 def test_uploads_start_anew_after_a_failure() -> None:
@@ -170,12 +208,37 @@ def test_objects_come_in_ranges() -> None:
     with serve(lambda asked: ranged(content, asked)) as web, client_of(web.url) as client:
         answer = client.get_object(f"{web.url}/key", offset=100, size=300)
         assert answer.read() == content[100:400]
-        buffer = memoryview(bytearray(4096))
         whole = client.get_object(f"{web.url}/key")
         got = b""
-        while count := whole.readinto(buffer):
-            got += buffer[:count]
+        while data := whole.some(1000):
+            assert len(data) <= 1000
+            got += data
         assert got == content
+        assert web.connections == 1
+
+
+def test_a_store_that_answers_200_to_a_range() -> None:
+    """The range is in the body if ``Content-Range`` says so; if nothing does, the body is not taken for it."""
+    part = Answer(200, b"cd", {"Content-Range": "bytes 2-3/6"})
+    with serve(lambda asked: part if asked.path == "/says" else Answer(200, b"abcdef")) as web:
+        with client_of(web.url) as client:
+            assert client.get_object(f"{web.url}/says", offset=2, size=2).read() == b"cd"
+            with pytest.raises(Unreachable):
+                client.get_object(f"{web.url}/silent", offset=2, size=2)
+
+
+def test_sizes_are_exact() -> None:
+    """A PUT names its length and is not chunked, from bytes and from pieces; presigned URLs are sent as they are."""
+    target = "/b/k%2Fx%20y?X-Amz-Credential=a%2F20260101%2Fs3&X-Amz-Signature=0f&partNumber=1"
+    body = bytes(200_000)
+    with serve(lambda _: Answer(200, b"", {"ETag": '"e"'})) as web, client_of(web.url) as client:
+        client.put_object(web.url + target, body, len(body))
+        client.put_object(web.url + target, lambda: iter([body[:70_000], body[70_000:]]), len(body))
+    assert web.paths == [f"PUT {target}"] * 2
+    for asked in web.asked:
+        assert asked.body == body
+        assert asked.headers["content-length"] == "200000"
+        assert "transfer-encoding" not in asked.headers
 
 
 def test_links_that_ended_are_told_apart() -> None:

@@ -26,8 +26,9 @@ from support.waiting import until
 from rgrid_api.storage.s3 import ObjectStore
 from rgrid_api.vault import new_secret_key
 from rgrid_shared.specs import NO_RESOURCES, Arg, FileRef
+from rgrid_shared.states import Status
 
-OPEN = ("blocked", "pending", "queued", "running")
+OPEN = {status for status in Status if not status.final}
 
 
 @dataclass
