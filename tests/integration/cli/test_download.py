@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -342,10 +343,12 @@ def without_privileges() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_directory_that_takes_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_directory_that_takes_nothing(store: Store) -> None:
     """No permission is said with the place, and nothing is half there."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(LocalTrouble) as caught, without_privileges():
-        fetch(store, store.view({"a": b"1"}), tmp_path)
-    tmp_path.chmod(0o700)
-    assert str(tmp_path) in caught.value.message
+    with tempfile.TemporaryDirectory() as folder:  # below a directory that everybody may enter
+        place = Path(folder)
+        place.chmod(0o555)
+        with pytest.raises(LocalTrouble) as caught, without_privileges():
+            fetch(store, store.view({"a": b"1"}), place)
+        assert folder in caught.value.message
+        assert list(place.iterdir()) == []
