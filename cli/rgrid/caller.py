@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import urlencode
 
 from rgrid.config import Server
-from rgrid.http import Lost, Response, Transport
+from rgrid.http import Response, Transport
+from rgrid.network import Lost, backoff_s
 from rgrid_shared import API_VERSION, __version__
 from rgrid_shared.errors import Overloaded, Problem, Unreachable, VersionMismatch, from_problem
 
@@ -19,11 +19,6 @@ BUSY_PATIENCE_S: Final = 120.0
 GATEWAY: Final = frozenset({502, 503, 504})
 T = TypeVar("T")
 Query = Mapping[str, str | int | list[str] | None]
-
-
-def backoff_s(nth: int) -> float:
-    """Seconds before try number ``nth`` + 1: 0.1 s doubling up to 5 s, with jitter."""
-    return float(min(5.0, 0.1 * 2.0 ** min(nth, 10)) * (0.5 + random.random() / 2))  # noqa: S311 - not a secret
 
 
 class Caller:

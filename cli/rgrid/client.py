@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 from rgrid.caller import Caller, Query
-from rgrid.http import Body, Lost, Response
+from rgrid.http import Body, Response
+from rgrid.network import Lost
 from rgrid_shared.errors import RgridError, Unreachable
 
 if TYPE_CHECKING:

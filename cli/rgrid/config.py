@@ -103,7 +103,7 @@ def _embedded(say: Say | None, *, start: bool) -> Server:
 
 def checked(server: Server) -> Server:
     """The server, if its address may be used with a key. Raises ``UsageError`` if not."""
-    from rgrid.http import LOOPBACK, split
+    from rgrid.network import LOOPBACK, split
 
     parts = split(server.url)
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:

@@ -8,26 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, urlsplit
 
 # httpx's own command line is optional to it, and would bring click, pygments and rich: 0.17 s.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx  # noqa: E402
 
-from rgrid_shared.errors import Unreachable, UsageError  # noqa: E402
+from rgrid.network import LOOPBACK, Lost, split  # noqa: E402
+from rgrid_shared.errors import UsageError  # noqa: E402
 
 if TYPE_CHECKING:
     import ssl
+    from urllib.parse import SplitResult
 
 Body = bytes | Callable[[], Iterable[bytes]]
 """What is sent: bytes, or a function that starts the chunks anew (a repeated request sends them again)."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-class Lost(Unreachable):
-    """The connection failed before the whole answer was here."""
 
 
 class Response:
@@ -112,7 +108,11 @@ class Transport:
         """The certificate checks of httpx (``SSL_CERT_FILE``, else certifi's authorities); made when first used."""
         with self._lock:
             if self._tls is None:
-                self._tls = httpx.create_ssl_context()
+                try:
+                    self._tls = httpx.create_ssl_context()
+                except OSError as error:
+                    what = "The certificates that SSL_CERT_FILE or SSL_CERT_DIR names"
+                    raise UsageError(f"{what} cannot be loaded: {error.strerror}.") from error
             return self._tls
 
     def __enter__(self) -> Transport:
@@ -131,19 +131,6 @@ class Transport:
             clients, self._clients = self._clients, {}
         for client in clients.values():
             client.close()
-
-
-def split(url: str) -> SplitResult:
-    """The parts of an http(s) address. Raises ``UsageError`` for anything else."""
-    try:
-        parts = urlsplit(url)
-        # Looked at because that is what checks it.
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"{url!r} is not an address: {error}.") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url!r} is not an http:// or https:// address.", hint="Write it as https://host[:port].")
-    return parts
 
 
 @contextmanager

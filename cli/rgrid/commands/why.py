@@ -48,9 +48,8 @@ def why(
 
 def _of_execution(view: ExecutionView) -> str:
     where = f"Item {view['index']} ({view['name']})" if view["output_name"] else view["id"]
-    code = f" with exit code {view['exit_code']}" if view["exit_code"] else ""
     reason = view["reason"] or Status(view["status"]).sentence
-    text = f"{where} is {view['status']}{code}. {reason}"
+    text = f"{where}: {view['status']}. {reason}"
     if view["message"] and view["message"] not in reason:
         text += f"\n{view['message']}"
     return text

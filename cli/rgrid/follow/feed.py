@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from rgrid.caller import backoff_s
-from rgrid.http import Lost
+from rgrid.network import Lost, backoff_s
 from rgrid_shared.errors import Overloaded, Unreachable
 
 if TYPE_CHECKING:

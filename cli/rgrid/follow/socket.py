@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
-from rgrid.http import LOOPBACK, Lost, split
+from rgrid.network import LOOPBACK, Lost, split
 from rgrid_shared import API_VERSION
 from rgrid_shared.errors import Forbidden, NotAuthorised, Problem, RgridError, VersionMismatch, from_problem
 

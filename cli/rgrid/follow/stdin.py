@@ -9,7 +9,7 @@ import time
 from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 
-from rgrid.caller import backoff_s
+from rgrid.network import backoff_s
 from rgrid_shared.errors import Conflict, NotFound, Overloaded, RgridError, Unreachable
 
 if TYPE_CHECKING:

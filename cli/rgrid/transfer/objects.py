@@ -12,8 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rgrid.caller import backoff_s
-from rgrid.http import Lost
+from rgrid.network import Lost, backoff_s
 from rgrid_shared.errors import RgridError, Unreachable
 
 if TYPE_CHECKING:

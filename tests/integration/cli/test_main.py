@@ -60,7 +60,7 @@ def test_help_stays_light(args: tuple[str, ...], tmp_path: Path) -> None:
 def test_the_sdk_is_loaded_when_used() -> None:
     """``import rgrid`` alone loads nothing; its names are all there."""
     program = (
-        "import sys, rgrid\nassert not {'rgrid.sdk', 'http.client'} & set(sys.modules)\n"
+        "import sys, rgrid\nassert not {'rgrid.sdk', 'httpx', 'http.client'} & set(sys.modules)\n"
         "assert all(getattr(rgrid, name) for name in rgrid.__all__)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
