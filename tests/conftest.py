@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
+from rgrid import output
+
 pytest_plugins = [
     "support.completeness",
     "support.postgres",
@@ -10,3 +16,10 @@ pytest_plugins = [
     "support.queue_grid",
     "support.grid",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _plain_output() -> Iterator[None]:
+    """Commands that a test runs in its own process leave no output mode behind."""
+    yield
+    output.mode.json = output.mode.quiet = False

@@ -176,7 +176,7 @@ def s7(grid: Grid, place: Path) -> Iterator[Row]:
         victim = psutil.Process(int(process.stdout.readline()))
         start = time.perf_counter()
         canceller = subprocess.Popen(
-            rgrid("cancel", "last", "-y"), cwd=place, env=grid.env(), stdout=subprocess.DEVNULL
+            rgrid("cancel", "last", "-y", "-q"), cwd=place, env=grid.env(), stdout=subprocess.DEVNULL
         )
         victim.wait(20)
         seconds = time.perf_counter() - start

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from unit.cli.submit.trees import BARE, plan_of, shipped, write
+from support.trees import BARE, plan_of, shipped, write
 
 from rgrid.submit import bundle
 from rgrid.submit.items import Files, Lines, Range

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from unit.cli.submit.trees import BARE, plan_of, shipped, write
+from support.trees import BARE, plan_of, shipped, write
 
 from rgrid.submit import interpreters, pep723, requirements_file, runtimes
 from rgrid.submit.plan import Plan

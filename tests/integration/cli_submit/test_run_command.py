@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.cli.submit.trees import write
+from support.trees import write
 
 from rgrid import main
 
