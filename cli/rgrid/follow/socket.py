@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, cast
@@ -25,6 +26,9 @@ SILENCE_S: Final = 45.0
 """The server speaks at least every 15 s; three missed heartbeats mean that the connection is dead."""
 HANDSHAKE_S: Final = 10.0
 LARGEST: Final = 64 << 20
+
+# The follower says itself what became of a connection; without a handler, logging would print it on the script's stderr.
+logging.getLogger("websockets").addHandler(logging.NullHandler())
 
 
 class Refused(Exception):

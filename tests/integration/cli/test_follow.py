@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -222,3 +224,10 @@ def test_a_batch_is_taken_up_with_an_overlap() -> None:
         batch: Any = {"id": "bat_1", "total": 2}
         list(batch_feed(client, batch, outputs=True, say=print))
     assert asked == ["", "", "2026-01-01T00:59:50.000000Z"]
+
+
+def test_the_library_s_own_log_stays_off_the_terminal() -> None:
+    """What websockets logs of a connection that goes away is not the script's stderr: the follower says it itself."""
+    program = "import rgrid.follow.socket, logging; logging.getLogger('websockets.client').error('stream ended')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stderr == b""
