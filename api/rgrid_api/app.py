@@ -57,6 +57,7 @@ def build(settings: Settings) -> Services:
             bucket=settings.s3_bucket,
             region=settings.s3_region,
             public_endpoint=settings.s3_public_endpoint or None,
+            single_put_max=settings.s3_single_put_max,
         ),
         vault=Vault(settings.secret_key.get_secret_value()),
         queue=Queue(database, settings.timing),

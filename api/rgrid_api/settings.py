@@ -20,8 +20,9 @@ class Settings(BaseSettings):
     """All settings of one API process. Seconds and bytes unless a name says otherwise.
 
     ``secret_key``: 32 bytes in url-safe base 64; encrypts environment values at rest. ``s3_public_endpoint``: what
-    presigned URLs name, if runners and clients reach the store by another address. ``time_scale`` multiplies every
-    lease, poll, fence, sweep and promote interval (tests use small ones). ``bootstrap_*``: made sure to exist at start.
+    presigned URLs name, if runners and clients reach the store by another address. ``s3_single_put_max``: larger
+    objects are sent in parts. ``time_scale`` multiplies every lease, poll, fence, sweep and promote interval (tests
+    use small ones). ``bootstrap_*``: made sure to exist at start.
     """
 
     model_config = SettingsConfigDict(env_prefix="RGRID_", frozen=True, extra="ignore")
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     s3_bucket: str
     s3_region: str = "us-east-1"
     s3_public_endpoint: str = ""
+    s3_single_put_max: Annotated[int, Field(ge=5 * 1024**2, le=5 * 1024**3)] = 64 * 1024**2
 
     secret_key: SecretStr
 

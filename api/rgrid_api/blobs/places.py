@@ -16,8 +16,6 @@ from rgrid_shared.errors import Conflict, InvalidRequest, TooLarge
 from rgrid_shared.protocol import Upload
 
 MIB: Final = 1024**2
-SINGLE_PUT_MAX: Final = 64 * MIB
-"""Larger objects are sent in parts."""
 MIN_PART: Final = 16 * MIB
 MAX_PARTS: Final = 2_000
 """S3 allows 10,000; fewer, larger parts keep the answer that lists their URLs small."""
@@ -63,7 +61,7 @@ async def new_upload(store: ObjectStore, key: str, size: int) -> Upload:
     """
     if size > MAX_OBJECT:
         raise TooLarge(f"an object cannot be larger than {MAX_OBJECT} bytes")
-    if size <= SINGLE_PUT_MAX:
+    if size <= store.single_put_max:
         return _single(key, store.presign_put(key, size=size), size)
     upload_id = await store.create_multipart(key)
     step = part_size(size)

@@ -537,7 +537,15 @@ RETURNING e.id, e.batch_id;
 UPDATE batches
 SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
 WHERE id = :batch_id AND ended_at IS NULL
-RETURNING project_id;
+RETURNING
+    project_id,
+    (
+        SELECT count(*) FROM executions e
+        WHERE e.batch_id = batches.id
+            AND e.latest
+            AND e.status IN ('blocked', 'pending', 'queued', 'running')
+            AND e.cancel_requested_at IS NULL
+    ) AS open;
 
 -- name: cancel_running
 -- Tells runners to stop; the attempt's end makes it final.

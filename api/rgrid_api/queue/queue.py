@@ -51,12 +51,14 @@ class Queue:
         returns nothing of it will start any more. Opens its own transactions.
         """
         message = reason or "Cancelled by its user."
+        whole = 0
         if indexes is None:
             async with self._database.transaction() as tx:
-                project_id = (await tx.run("batch_cancel", batch_id=batch_id)).scalar_one_or_none()
-                if project_id is None:
+                row = (await tx.run("batch_cancel", batch_id=batch_id)).one_or_none()
+                if row is None:
                     return 0
-                tx.event("batch.cancelled", project_id=project_id, batch_id=batch_id, data={"reason": reason})
+                whole = row.open
+                tx.event("batch.cancelled", project_id=row.project_id, batch_id=batch_id, data={"reason": reason})
         changed = 0
         for _ in range(_LOCKED_TRIES):
             count, left = await self._cancel_page(batch_id, indexes, message)
@@ -66,7 +68,7 @@ class Queue:
             if not count:
                 await asyncio.sleep(_LOCKED_PAUSE_S)
         await self.settle([batch_id])
-        return changed
+        return max(whole, changed)  # the promoter lends a hand with a whole batch
 
     async def cancel_execution(self, execution_id: str, *, reason: str = "") -> int:
         """Cancel one execution; 1 if that changed it, 0 if it has ended."""

@@ -54,8 +54,10 @@ def _refusal(code: str, message: str) -> RgridError:
 
 
 class ObjectStore:
-    """One bucket. ``public_endpoint``: what presigned URLs name, if clients reach the store under another address.
+    """One bucket.
 
+    ``public_endpoint``: what presigned URLs name, if clients reach the store under another address.
+    ``single_put_max``: bytes; larger objects are to be sent in parts.
     Network methods raise ``Unreachable`` if the store does not answer and ``Internal`` if it refuses our own request.
     """
 
@@ -68,9 +70,11 @@ class ObjectStore:
         bucket: str,
         region: str = "us-east-1",
         public_endpoint: str | None = None,
+        single_put_max: int = 64 * 1024**2,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.bucket = bucket
+        self.single_put_max = single_put_max
         self._endpoint = endpoint
         self._access_key = access_key
         self._secret_key = secret_key

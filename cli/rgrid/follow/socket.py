@@ -27,7 +27,7 @@ SILENCE_S: Final = 45.0
 HANDSHAKE_S: Final = 10.0
 LARGEST: Final = 64 << 20
 
-# The follower says itself what became of a connection; without a handler, logging would print it on the script's stderr.
+# The follower says itself what became of a connection; without a handler, logging would print on the script's stderr.
 logging.getLogger("websockets").addHandler(logging.NullHandler())
 
 

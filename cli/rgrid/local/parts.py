@@ -127,11 +127,12 @@ def store_part(layout: Layout, programs: Programs, secrets: Secrets, port: int) 
         return Part(
             STORE, (str(programs.store), "server", "--quiet", "--address", address, str(layout.store)), env, stops
         )
-    env |= {"RCLONE_AUTH_KEY": f'"{secrets.store_access_key},{secrets.store_secret_key}"'}
+    env |= {"RCLONE_AUTH_KEY": f'"{secrets.store_access_key},{secrets.store_secret_key}"', "GOMEMLIMIT": "96MiB"}
     options = (
         "--config=",
         f"--addr={address}",
         "--vfs-cache-mode=off",
+        "--buffer-size=0",  # 16 MiB read ahead for each open file otherwise, of a disk that is right here
         "--etag-hash=",  # an MD5 of the whole object for each HEAD and GET otherwise; nothing here reads it
         "--poll-interval=0",
         "--dir-cache-time=24h",
@@ -155,6 +156,8 @@ def api_part(layout: Layout, secrets: Secrets, port: int, store_url: str) -> Par
         "RGRID_S3_ACCESS_KEY": secrets.store_access_key,
         "RGRID_S3_SECRET_KEY": secrets.store_secret_key,
         "RGRID_S3_BUCKET": "rgrid",
+        # rclone holds all parts of an upload in memory until the last one; one long PUT goes straight to disk.
+        "RGRID_S3_SINGLE_PUT_MAX": str(5 * 1024**3),
         "RGRID_SECRET_KEY": secrets.secret_key,
         "RGRID_HOST": "127.0.0.1",
         "RGRID_PORT": str(port),
