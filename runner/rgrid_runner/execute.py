@@ -220,10 +220,11 @@ class Execution:
                 memory=spec["resources"]["memory"],
                 cpu_millis=spec["resources"]["cpu_millis"],
                 log_limit=claim["log_limit"],
+                lease_until=self.until,
             )
         )
         self._started = True
-        await self._room.backend.renew(self.record.key, self.until)
+        await self._room.backend.renew(self.record.key, self.until)  # it may have been granted again meanwhile
         self._feed.script_started(self._read_from, wire_time(started_at))
         if self._cancelled:
             await self._room.backend.kill(self.record.key, FailureClass.CANCELLED)
