@@ -1,8 +1,9 @@
 """Logs and phases from all attempts of a runner to the API, one report in flight at a time.
 
-An idle line sends at once; what comes while a report is in flight goes with the next one. News of a phase alone wait
-``RIDE_S`` for the first output to ride along. Nothing is read from a spool faster than it can be shipped, and what
-the API does not acknowledge is sent again: the spool on disk is the buffer.
+An idle line sends at once; half a line has ``LINE_S`` for its other half, because an unbuffered ``print`` writes the
+line's end on its own and that should not wait for a whole round trip. What comes while a report is in flight goes with
+the next one. News of a phase alone wait ``RIDE_S`` for the first output to ride along. Nothing is read from a spool
+faster than it can be shipped, and what the API does not acknowledge is sent again: the spool on disk is the buffer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ POST_BYTES: Final = 1024 * 1024
 BUFFER_BYTES: Final = 1024 * 1024
 SHARE_BYTES: Final = 64 * 1024
 RIDE_S: Final = 0.05
+LINE_S: Final = 0.001
 _AGAIN_S: Final = 1.0
 
 ReadFrom = Callable[[int], AsyncIterator[Chunk]]
@@ -54,6 +56,7 @@ class Feed:
         self._read_from: ReadFrom | None = None
         self._buffer: deque[LogChunk] = deque()
         self._buffered = 0
+        self._open_line = False
         self._moved = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         if acked is not None:
@@ -147,6 +150,11 @@ class Feed:
         self._moved.set()
 
     @property
+    def in_a_line(self) -> bool:
+        """True if the last that waits does not end a line."""
+        return bool(self._buffer) and self._open_line
+
+    @property
     def has_log(self) -> bool:
         """True if log waits to be shipped."""
         return bool(self._buffer)
@@ -180,6 +188,7 @@ class Feed:
             await self._moved.wait()
         chunk: LogChunk = {"seq": seq, "stream": stream, "at": at, "data": base64.b64encode(data).decode()}
         self._buffer.append(chunk)
+        self._open_line = not data.endswith(b"\n")
         self._buffered += len(chunk["data"])
         self._shipper.wake(urgent=True)
 
@@ -216,14 +225,18 @@ class LogShipper:
         while True:
             await self._wake.wait()
             if not self._urgent.is_set():
-                await self._ride()
+                await self._more_within(RIDE_S)
+            if any(feed.in_a_line for feed in self._feeds):
+                self._urgent.clear()
+                await self._more_within(LINE_S)
             self._wake.clear()
             self._urgent.clear()
             await self.run_once()
 
-    async def _ride(self) -> None:
+    async def _more_within(self, seconds: float) -> None:
+        """Return when there is more log, or after ``seconds``."""
         try:
-            async with asyncio.timeout(RIDE_S):
+            async with asyncio.timeout(seconds):
                 await self._urgent.wait()
         except TimeoutError:
             return

@@ -186,3 +186,26 @@ async def test_a_phase_rides_with_the_first_output() -> None:
     api = Api()
     await ship(api, [], [b"1"])
     assert [(each["phase"], len(each["chunks"])) for reports in api.reports for each in reports] == [(Phase.RUNNING, 1)]
+
+
+async def test_a_line_written_in_two_pieces_is_one_report() -> None:
+    """An unbuffered ``print`` writes its text and then the line's end: the second does not wait for a round trip."""
+    api = Api()
+    written = asyncio.Event()
+
+    async def in_pieces(after: int) -> AsyncIterator[Chunk]:
+        yield Chunk(1, Stream.STDOUT, 1_700_000_000_000_000, b"line")
+        await written.wait()
+        yield Chunk(2, Stream.STDOUT, 1_700_000_000_000_000, b"\n")
+
+    shipper, _ = shipper_for(api)
+    feed = shipper.feed("exe", 1, [], acked=0)
+    feed.script_started(in_pieces, AT)
+    feed.script_ended(2)
+    running = asyncio.create_task(shipper.run())
+    asyncio.get_running_loop().call_later(0.0005, written.set)
+    async with asyncio.timeout(10):
+        await feed.drained()
+    running.cancel()
+    feed.close()
+    assert len(api.reports) == 1
