@@ -37,7 +37,8 @@ _ASK: Final = 500
 def collect(place: Place, before: Mapping[str, Known], *, max_files: int, max_bytes: int) -> Changes:
     """What the script left that is new or changed. OSError: the disk.
 
-    A shipped file that was touched but has its old size is read, to see whether its bytes are the old ones.
+    A file that was written counts, whatever bytes it now has. One that only its change time tells of (a mode set
+    and set back, a time put back) is read, to see whether its bytes are the old ones.
     """
     root = os.fspath(place.root)
     had_modes = open_tree(place.root)

@@ -140,10 +140,8 @@ def compare(
             changes.leave_out(path, f"more than {max_bytes:,} bytes in all")
         else:
             total += seen.size
-            decides = was is not None and (was.kind, was.size, was.mode) == ("file", seen.size, seen.mode)
-            changes.files.append(
-                Candidate(path, seen.mode, seen.size, seen.ino, was.sha256 if was is not None and decides else "")
-            )
+            shipped = was.sha256 if was is not None and not _written(was, seen) else ""
+            changes.files.append(Candidate(path, seen.mode, seen.size, seen.ino, shipped))
     changes.deleted = [path for path, was in before.items() if path not in after or after[path].kind != was.kind]
     _add_dirs(changes, before, after)
     return changes
@@ -158,6 +156,17 @@ def _same(was: Known, seen: Found) -> bool:
         seen.size,
         seen.mtime_ns,
         seen.ctime_ns,
+        seen.ino,
+    )
+
+
+def _written(was: Known, seen: Found) -> bool:
+    """True for a file that was written, if only with its old bytes: an item's result may equal what was there."""
+    return (was.kind, was.mode, was.size, was.mtime_ns, was.ino) != (
+        seen.kind,
+        seen.mode,
+        seen.size,
+        seen.mtime_ns,
         seen.ino,
     )
 
