@@ -1,7 +1,9 @@
 """Every process that a run started, found through /proc below the shim that adopts its orphans.
 
 A listing is stale when it is read, so nothing here trusts one: processes are stopped first, until a listing shows
-nothing new and nothing moving, and only then killed. A program that forks without end is caught that way too.
+nothing new and nothing moving, and only then killed. A signal to a process group reaches all of it at once, a member
+that is just being forked too, so the groups that are met are signalled as well: a program that forks without end, or
+lives on under ever new pids, is caught that way.
 Without /proc only the script's own process group is reached.
 """
 
@@ -53,6 +55,14 @@ def _stands(pid: int) -> bool:
         return True
 
 
+def _group(pid: int) -> int:
+    """The process group of a process, 0 if it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
 def _send(pid: int, signum: int) -> None:
     try:
         os.kill(pid, signum)
@@ -67,22 +77,29 @@ def _send_group(group: int, signum: int) -> None:
         return
 
 
-def stop(root: int, group: int) -> list[int]:
-    """Stop everything below ``root``; returns their pids, when they stand (or after a fifth of a second)."""
+def stop(root: int, group: int) -> tuple[set[int], set[int]]:
+    """Stop everything below ``root``; returns pids and groups, when all stand (or after a fifth of a second)."""
+    groups = {group}
     if not IS_LINUX:
         _send_group(group, _signal.SIGSTOP)
-        return []
+        return set(), groups
     seen: set[int] = set()
+    foreign = {0, os.getpgrp(), os.getpgid(root)}
     for _ in range(_ROUNDS):
         now = descendants(root)
         new = [pid for pid in now if pid not in seen]
         for pid in new:
+            groups.add(_group(pid))
             _send(pid, _signal.SIGSTOP)
+        groups -= foreign
+        if new:
+            for each in groups:
+                _send_group(each, _signal.SIGSTOP)
         seen.update(new)
         if not new and all(map(_stands, now)):
             break
         time.sleep(0.001)
-    return list(seen)
+    return seen, groups
 
 
 def resume(root: int, group: int) -> None:
@@ -94,8 +111,9 @@ def resume(root: int, group: int) -> None:
 
 def kill(root: int, group: int) -> None:
     """Kill everything below ``root``."""
-    pids = stop(root, group)
-    _send_group(group, _signal.SIGKILL)
+    pids, groups = stop(root, group)
+    for each in groups:
+        _send_group(each, _signal.SIGKILL)
     for pid in pids:
         _send(pid, _signal.SIGKILL)
 
