@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rgrid.submit.listings import Listings
 from rgrid.submit.locate import Located
 from rgrid.submit.pysource import Import, Source
 
@@ -51,7 +52,7 @@ class ImportSearch:
         self._located = located
         self._read = read
         self.found = Closure()
-        self._names: dict[str, frozenset[str]] = {}
+        self._names = Listings()
         self._todo: list[str] = []
         self._roots = [located.import_root]
         named = [os.path.normpath(os.path.join(located.cwd, p)) for p in environ.get("PYTHONPATH", "").split(":") if p]
@@ -59,7 +60,7 @@ class ImportSearch:
         layouts = [
             path
             for project in located.projects
-            if self._list(project) & {"pyproject.toml", "setup.py", "setup.cfg"}
+            if self._names.of(project) & {"pyproject.toml", "setup.py", "setup.cfg"}
             for path in (f"{project}/src", project)
         ]
         self._outside_roots = [*inside, *extra_roots, *layouts]
@@ -117,15 +118,15 @@ class ImportSearch:
                 if root not in self.found.search and root not in self._roots:
                     self.found.search.append(root)
                 return
-        namespace = any(self._take(root, parts, entry) for root in self._roots if parts[0] in self._list(root))
+        namespace = any(self._take(root, parts, entry) for root in self._roots if parts[0] in self._names.of(root))
         if not namespace:
             modules = [entry.module] if not entry.names else [f"{entry.module}.{name}" for name in entry.names]
             self.found.wanted += [Wanted(module, importer, entry.line, entry.optional) for module in modules]
 
     def _provides(self, root: str, name: str) -> bool:
         """True if a directory holds a regular module or package of that name (no mere namespace directory)."""
-        names = self._list(root)
-        if f"{name}.py" in names or (name in names and "__init__.py" in self._list(f"{root}/{name}")):
+        names = self._names.of(root)
+        if f"{name}.py" in names or (name in names and "__init__.py" in self._names.of(f"{root}/{name}")):
             return True
         return any(_is_binary(other, name) for other in names)
 
@@ -134,9 +135,9 @@ class ImportSearch:
         found = False
         here = folder
         for part in parts:
-            names = self._list(here)
+            names = self._names.of(here)
             inner = f"{here}/{part}"
-            if part in names and "__init__.py" in self._list(inner):
+            if part in names and "__init__.py" in self._names.of(inner):
                 self._add(f"{inner}/__init__.py")
                 found = True
             elif f"{part}.py" in names:
@@ -148,7 +149,7 @@ class ImportSearch:
             elif part not in names:
                 return found
             here = inner
-        names = self._list(here)
+        names = self._names.of(here)
         if "__init__.py" in names and (parts or entry.level):
             self._add(f"{here}/__init__.py")
             found = True
@@ -156,7 +157,7 @@ class ImportSearch:
             if f"{name}.py" in names:
                 self._add(f"{here}/{name}.py")
                 found = True
-            elif name in names and "__init__.py" in self._list(f"{here}/{name}"):
+            elif name in names and "__init__.py" in self._names.of(f"{here}/{name}"):
                 self._add(f"{here}/{name}/__init__.py")
                 found = True
             else:
@@ -176,30 +177,20 @@ class ImportSearch:
         folder = os.path.dirname(importer)
         if package:
             folder = next(
-                (path for root in self._roots if self._list(path := f"{root}/{package.replace('.', '/')}")), ""
+                (path for root in self._roots if self._names.of(path := f"{root}/{package.replace('.', '/')}")), ""
             )
-        elif "__init__.py" not in self._list(folder):
+        elif "__init__.py" not in self._names.of(folder):
             return
         if folder:
             self._tree(folder)
 
     def _tree(self, folder: str) -> None:
-        for name in sorted(self._list(folder)):
+        for name in sorted(self._names.of(folder)):
             path = f"{folder}/{name}"
             if name.endswith(".py"):
                 self._add(path)
             elif "." not in name and name != "__pycache__" and os.path.isdir(path):
                 self._tree(path)
-
-    def _list(self, folder: str) -> frozenset[str]:
-        known = self._names.get(folder)
-        if known is None:
-            try:
-                known = frozenset(os.listdir(folder))
-            except OSError:
-                known = frozenset()
-            self._names[folder] = known
-        return known
 
 
 def _is_binary(name: str, module: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from rgrid.submit.ignore import Ignored
 from rgrid.submit.imports import Closure, ImportSearch
+from rgrid.submit.listings import Listings
 from rgrid.submit.locate import Located
 from rgrid.submit.pysource import Source, parse
 from rgrid.submit.secrets_filter import secret_part
@@ -60,7 +61,7 @@ class _Scanner:
     ) -> None:
         self._located = located
         self._ignored = ignored
-        self._names: dict[str, frozenset[str]] = {}
+        self._names = Listings()
         self._search = ImportSearch(located, self._read, environ=environ, extra_roots=extra_roots)
         text = _bytes(located.path) if located.path else b""
         self._scan = Scan(located, text, self._search.found)
@@ -132,7 +133,7 @@ class _Scanner:
             return
         first = text.partition("/")[0]
         for base in bases[:1] if text.startswith("/") else bases:
-            if first and first not in (".", "..", "~") and first not in self._list(base):
+            if first and first not in (".", "..", "~") and first not in self._names.of(base):
                 continue
             path = os.path.normpath(os.path.join(base, text))
             try:
@@ -205,16 +206,6 @@ class _Scanner:
 
     def _show(self, path: str) -> str:
         return os.path.relpath(path, self._located.cwd)
-
-    def _list(self, folder: str) -> frozenset[str]:
-        known = self._names.get(folder)
-        if known is None:
-            try:
-                known = frozenset(os.listdir(folder))
-            except OSError:
-                known = frozenset()
-            self._names[folder] = known
-        return known
 
 
 def _never(path: str) -> bool:
