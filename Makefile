@@ -2,13 +2,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup ready demo test check bench smoke lock clean
+.PHONY: help setup ready demo test check bench smoke runtimes lock clean
 
 PY := .venv/bin/python
 ROOMS := shared cli api runner
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv with everything that the rest needs
 
@@ -25,17 +25,21 @@ demo: ready ## Run a batch over real files on a grid of its own
 test: ready ## Run all tests: unit, integration, contract, acceptance
 	@$(PY) -m pytest $(ARGS)
 
-check: setup ## Format, lint, types, import directions
+check: setup ## Format, lint, types, import directions, images
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+	@.venv/bin/hadolint --config infra/runtimes/.hadolint.yaml infra/runtimes/*/Dockerfile
 
 bench: ready ## Measure the speed targets, as ratios in one run
 	@$(PY) tests/bench $(ARGS)
 
 smoke: ready ## Check a deployed grid: make smoke URL=… KEY=… (without: an embedded grid of its own)
 	@infra/smoke.sh $(if $(URL),--url '$(URL)') $(if $(KEY),--key '$(KEY)') $(ARGS)
+
+runtimes: ## Build the images of the runtimes for Docker runners: make runtimes [NAMES="bash ffmpeg"]
+	@infra/runtimes/build.sh $(NAMES)
 
 lock: setup ## Write requirements.lock anew
 	@infra/lock.sh $(ARGS)

@@ -10,11 +10,13 @@ from rgrid import output
 
 pytest_plugins = [
     "support.completeness",
+    "support.engine",
     "support.postgres",
     "support.s3",
     "support.control_plane",
     "support.queue_grid",
     "support.grid",
+    "support.ward",
 ]
 
 

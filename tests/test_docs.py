@@ -11,6 +11,7 @@ from support.reference import MARK, PAGE, commands, section
 
 import rgrid
 from rgrid import sdk
+from rgrid_runner.main import all_variables
 
 DOCS = Path(__file__).parent.parent / "docs"
 SDK = (DOCS / "sdk.md").read_text()
@@ -40,6 +41,12 @@ def test_every_name_of_the_sdk_is_documented() -> None:
     for kind, name in ((rgrid.Run, "run"), (rgrid.Batch, "batch")):
         for member in vars(kind):
             assert member.startswith("_") or f"`{name}.{member}" in SDK, f"{name}.{member}"
+
+
+def test_every_setting_of_a_runner_is_documented() -> None:
+    """Each variable that a runner reads stands in docs/runner.md, and none that it does not read."""
+    page = (DOCS / "runner.md").read_text()
+    assert set(re.findall(r"`(RGRID_RUNNER_\w+|RGRID_API_URL)`", page)) == set(all_variables())
 
 
 def test_links_between_documents_lead_somewhere() -> None:

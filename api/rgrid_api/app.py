@@ -22,12 +22,14 @@ from rgrid_api.executions.outputs_routes import router as outputs
 from rgrid_api.executions.routes import router as executions
 from rgrid_api.follow.routes import router as follow
 from rgrid_api.keys.routes import router as keys
+from rgrid_api.layers.routes import router as layers
 from rgrid_api.logs.routes import router as logs
 from rgrid_api.loops import background, loops_of
 from rgrid_api.meta.routes import router as meta
 from rgrid_api.queue.queue import Queue
 from rgrid_api.runners.desk import Desk
 from rgrid_api.runners.routes import router as runners
+from rgrid_api.runners.runtimes import router as runtimes
 from rgrid_api.services import Services
 from rgrid_api.settings import Settings
 from rgrid_api.storage.s3 import ObjectStore
@@ -37,7 +39,7 @@ from rgrid_shared.errors import RgridError
 
 log = logging.getLogger(__name__)
 
-ROUTERS: Final = (meta, keys, blobs, batches, executions, outputs, logs, events, follow, runners)
+ROUTERS: Final = (meta, keys, blobs, batches, executions, outputs, logs, events, follow, runners, runtimes, layers)
 STORE_RETRY_S: Final = 2.0
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from rgrid_api.blobs.janitor import Janitor
+from rgrid_api.layers.janitor import LayerJanitor
 from rgrid_api.logs.archiver import Archiver
 from rgrid_api.queue.promoter import Promoter
 from rgrid_api.queue.sweeper import Sweeper
@@ -53,6 +54,7 @@ def loops_of(services: Services) -> list[Loop]:
             Archiver(database, services.store, after_s=settings.log_archive_after_s).run_once,
         ),
         Loop("janitor", JANITOR_S, Janitor(database, services.store, after_s=ABANDONED_S).run_once),
+        Loop("layer janitor", JANITOR_S, LayerJanitor(database, services.store, after_s=ABANDONED_S).run_once),
     ]
 
 

@@ -145,6 +145,10 @@ class Client(Caller):
         """An execution by id or unique prefix."""
         return cast("views.ExecutionDetail", self.call("GET", f"/v1/executions/{_part(execution_id)}"))
 
+    def lock(self, execution_id: str) -> views.LockView:
+        """The exact packages that an execution was given."""
+        return cast("views.LockView", self.call("GET", f"/v1/executions/{_part(execution_id)}/lock"))
+
     def outputs(self, execution_id: str) -> views.OutputsView:
         """The manifest of an ended execution, with fresh presigned GETs."""
         return cast("views.OutputsView", self.call("GET", f"/v1/executions/{_part(execution_id)}/outputs"))
@@ -168,6 +172,10 @@ class Client(Caller):
     def health(self) -> views.Health:
         """``/readyz``: what works."""
         return cast("views.Health", self.call("GET", "/readyz"))
+
+    def runtimes(self) -> views.RuntimesPage:
+        """What the grid can run."""
+        return cast("views.RuntimesPage", self.call("GET", "/v1/runtimes"))
 
     def runners(self) -> views.RunnersPage:
         """All runners."""

@@ -38,6 +38,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "delete": ("delete", "Delete runs and batches that have ended."),
     "why": ("why", "Say why something waits, failed or stopped."),
     "runners": ("runners", "List the hosts that run scripts."),
+    "runtimes": ("runtimes", "List what scripts can be run in."),
     "login": ("login", "Connect to a server and keep its key."),
     "init": ("login", "The same as login."),
     "keys": ("keys", "Make, list and revoke API keys."),

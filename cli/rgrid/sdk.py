@@ -56,6 +56,7 @@ class Settings(TypedDict, total=False):
     retries: int
     retry_on: Iterable[str]
     network: bool
+    isolate: bool
     env: Mapping[str, str]
     name: str
     metadata: Mapping[str, str]
@@ -186,6 +187,7 @@ def _request(
         retries=settings.get("retries", 0),
         retry_on=tuple(settings.get("retry_on", ())),
         network=settings.get("network", True),
+        isolate=settings.get("isolate", False),
         name=settings.get("name", ""),
         metadata=dict(settings.get("metadata", {})),
         priority=settings.get("priority", 0),

@@ -11,21 +11,20 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
 from rgrid_runner import capacity
-from rgrid_runner.backends.base import Backend
 from rgrid_runner.blob_cache import BlobCache
 from rgrid_runner.control import Control, backoff_s
+from rgrid_runner.equipment import Equipment
 from rgrid_runner.execute import Execution
 from rgrid_runner.fetch import Fetcher
 from rgrid_runner.files import read_json, remove_tree, write_json
 from rgrid_runner.finisher import Finisher
 from rgrid_runner.host import boottime, free_disk, resources
-from rgrid_runner.interpreters import Interpreter
+from rgrid_runner.layer_fleet import Fleet
 from rgrid_runner.layers import Layers
 from rgrid_runner.lease import Terms
 from rgrid_runner.log_shipper import LogShipper
@@ -57,12 +56,11 @@ _THREADS: Final = 16
 class Agent:
     """One runner. ``run`` lives until ``drain`` (twice: until now)."""
 
-    def __init__(
-        self, settings: Settings, backend: Backend, interpreters: Mapping[str, Interpreter], env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, settings: Settings, equipment: Equipment) -> None:
         self._settings = settings
-        self._interpreters = interpreters
-        self._host = resources(settings.state)
+        self._runtimes = equipment.runtimes
+        self._gpus = equipment.gpus
+        self._host = resources(settings.state, equipment.gpus.found)
         self._live: dict[str, Execution] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._offers: list[Capacity] = []
@@ -78,17 +76,25 @@ class Agent:
         self._room = Room(
             settings=settings,
             control=control,
-            backend=backend,
+            backend=equipment.backend,
             cache=cache,
             fetcher=Fetcher(self._store, cache, pool),
             uploader=Uploader(self._store, pool),
-            layers=Layers(settings.state / "layers", Uv(settings.state, env)),
-            interpreters=interpreters,
+            layers=Layers(
+                settings.state / "layers",
+                equipment.bench,
+                Uv(equipment.bench, equipment.env),
+                fleet=Fleet(control, self._store, pool, share=settings.share_layers),
+                budget=settings.layer_bytes,
+            ),
+            gpus=equipment.gpus,
+            meter=equipment.meter,
+            runtimes=equipment.runtimes,
             shipper=LogShipper(control, self._stale),
             finisher=Finisher(control, self._offer_with_finish, self._finished),
             records=Records(settings.state / "attempts"),
             pool=pool,
-            host_env=env,
+            host_env=equipment.env,
         )
 
     def drain(self) -> None:
@@ -102,8 +108,9 @@ class Agent:
         """Run until drained. NotAuthorised and the like if the API does not want this runner."""
         began = time.perf_counter()
         known = await self._room.backend.open()
+        await self._runtimes.open()
         await self._room.in_thread(self._room.cache.load)
-        await self._room.in_thread(self._room.layers.prune)
+        await self._room.layers.open()
         await self._register()
         await self._adopt(known)
         log.info(
@@ -111,13 +118,16 @@ class Agent:
             self._settings.name,
             self._room.control.runner_id,
             self._settings.slots,
-            ", ".join(sorted(self._interpreters)),
+            ", ".join(sorted(self._runtimes.offered)) or "no runtime",
             time.perf_counter() - began,
         )
+        for image in self._runtimes.image_ids:
+            await self._room.backend.prewarm(image)
         loops = [
             asyncio.create_task(self._room.shipper.run(), name="ship"),
             asyncio.create_task(self._room.finisher.run(), name="finish"),
             asyncio.create_task(self._renewals.run(), name="renew"),
+            asyncio.create_task(self._room.meter.run(), name="meter"),
         ]
         loops.append(asyncio.create_task(self._until_drained(), name="drain"))
         try:
@@ -152,7 +162,9 @@ class Agent:
                 "version": __version__,
                 "slots": self._settings.slots,
                 "labels": self._settings.labels,
-                "runtimes": {name: each.version for name, each in sorted(self._interpreters.items())},
+                "runtimes": dict(sorted(self._runtimes.offered.items())),
+                "images": dict(sorted(self._runtimes.images.items())),
+                "allowed_images": list(self._runtimes.allowed),
                 "resources": self._host,
             }
         )
@@ -167,6 +179,10 @@ class Agent:
         for record in self._room.records.load():
             started = record.key in known
             log.info("Taking over %s%s", record.key, "" if started else ", which had not started")
+            if record.layer:
+                self._room.layers.hold(record.layer, record.key)
+            if record.gpus:
+                self._room.meter.begin(record.key, self._gpus.retake(record.key, record.gpus))
             now = boottime()
             execution = Execution(self._room, record, None, until=self._terms.until(now), claimed=now, started=started)
             self._spawn(execution)
@@ -175,6 +191,7 @@ class Agent:
                 await self._room.backend.clean(key)
         for path in self._room.work.iterdir():
             if path.name not in self._live:
+                await self._room.backend.clear(self._room.place(path.name).disk)
                 await self._room.in_thread(remove_tree, path)
 
     # -- claiming ------------------------------------------------------------------------------------------------
@@ -182,7 +199,8 @@ class Agent:
     def _free(self, without: frozenset[str] = frozenset()) -> Capacity:
         """What is neither used nor offered already. ``without``: attempts that are about to end."""
         running = [each.record.resources for key, each in self._live.items() if key not in without]
-        free = capacity.free(self._settings.slots, self._host, free_disk(self._settings.state), running)
+        disk = free_disk(self._settings.state)
+        free = capacity.free(self._settings.slots, self._host, disk, running, self._gpus.free())
         for offer in self._offers:
             free = capacity.minus(free, offer)
         return free
@@ -246,6 +264,7 @@ class Agent:
             record = Record.of(claim, spec["spec"]["resources"], streams_stdin=stdin is not None and "stream" in stdin)
             if record.key in self._live:
                 continue
+            self._gpus.take(record.key, record.resources)
             self._spawn(Execution(self._room, record, (claim, spec), until=self._terms.until(sent), claimed=boottime()))
 
     def _spawn(self, execution: Execution) -> None:

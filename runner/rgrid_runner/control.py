@@ -40,6 +40,14 @@ from rgrid_shared.protocol import (  # noqa: E402
     BlobUrlsRequest,
     FinishReply,
     FinishRequest,
+    LayerAnswer,
+    LayerGivenUp,
+    LayerPlace,
+    LayerPlaceReply,
+    LayerPublish,
+    LayerPublished,
+    LayerQuery,
+    LayerRefusal,
     OutputsReply,
     OutputsRequest,
     PollReply,
@@ -138,6 +146,26 @@ class Control:
     async def stdin(self, body: StdinQuery) -> StdinReply:
         """What was piped in after ``after``. StaleAttempt if the attempt is not live."""
         return cast("StdinReply", await self._insist(lambda: self._path("stdin"), body, body["wait_s"]))
+
+    async def layer_find(self, body: LayerQuery) -> LayerAnswer:
+        """The archive of a layer, or leave to build it. RgridError if the API has no such layers or will not say."""
+        return cast("LayerAnswer", await self._insist(lambda: self._path("layers/find"), body))
+
+    async def layer_place(self, body: LayerPlace) -> LayerPlaceReply:
+        """Where an archive may be put. RgridError unless this runner was to build the layer."""
+        return cast("LayerPlaceReply", await self._insist(lambda: self._path("layers/place"), body))
+
+    async def layer_publish(self, body: LayerPublish) -> LayerPublished:
+        """Make a stored archive known to all. RgridError if its bytes are not in the store."""
+        return cast("LayerPublished", await self._insist(lambda: self._path("layers/publish"), body))
+
+    async def layer_refuse(self, body: LayerRefusal) -> None:
+        """An archive is not what it should be: it is dropped and may be replaced."""
+        await self._insist(lambda: self._path("layers/refuse"), body)
+
+    async def layer_give_up(self, body: LayerGivenUp) -> None:
+        """This runner does not build the layer after all: others need not wait for it."""
+        await self._insist(lambda: self._path("layers/give-up"), body)
 
     def _path(self, verb: str) -> str:
         return f"/v1/runners/{self.runner_id}/{verb}"

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
-from rgrid_runner import outcome, world
-from rgrid_runner.backends.base import BackendError, Exit, StartOrder, UnknownRun
+from rgrid_runner import outcome
+from rgrid_runner.backends.base import BackendError, Exit, UnknownRun
 from rgrid_runner.control import backoff_s
 from rgrid_runner.files import remove_tree
 from rgrid_runner.host import boottime, utc_now, wire_time
-from rgrid_runner.layers import Layer
 from rgrid_runner.outcome import AttemptFailed, Stale
 from rgrid_runner.outputs import Delivery, collect
+from rgrid_runner.prepare import Preparation, Prepared, both
 from rgrid_runner.record import Record
 from rgrid_runner.room import Room
 from rgrid_runner.stdin_feed import feed_stdin
-from rgrid_runner.workspace import Known, build, check, load_known, needed, save_known, stdin_blob
+from rgrid_runner.workspace import Known, load_known, save_known
 from rgrid_shared.errors import StaleAttempt
 from rgrid_shared.protocol import BlobUrlsReply, Claim, ClaimedSpec, FinishReport, Manifest, Upload
 from rgrid_shared.states import FailureClass, Phase
 
 log: Final = logging.getLogger("rgrid.runner")
-GRACE_S: Final = 10.0
 DELIVER_PATIENCE_S: Final = 3600.0
 _SAY_DELIVERING_S: Final = 0.5
 _NEVER_STARTED: Final = "It was cancelled before the script started."
@@ -66,8 +66,9 @@ class Execution:
         self._cancelled = False
         self._interruptible: asyncio.Future[None] | None = None
         self._started = started
-        self._known: dict[str, Known] = {}
-        self._layer: Layer | None = None
+        self._known: Mapping[str, Known] = {}
+        self._prepared: Prepared | None = None
+        self._gpu_use = outcome.NO_GPU
         self._leave = False
 
     # -- what the agent tells it ---------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ class Execution:
         try:
             if self._work is not None:
                 await self._may_be_cancelled(self._prepare(*self._work))
-                await self._start(*self._work)
+                await self._start()
             else:
                 await self._take_over()
         except AttemptFailed as error:
@@ -135,6 +136,7 @@ class Execution:
             prepare_ms=self.record.prepare_ms,
             deliver_ms=deliver_ms,
             layer=self.record.layer,
+            gpu_use=self._gpu_use,
         )
 
     async def _may_be_cancelled(self, step: Coroutine[Any, Any, None]) -> None:
@@ -152,35 +154,12 @@ class Execution:
             self._interruptible = None
 
     async def _prepare(self, claim: Claim, given: ClaimedSpec) -> None:
-        spec, item = given["spec"], claim["item"]
         await self._room.in_thread(self._room.records.save, self.record)
-        check(spec, item)
-        interpreter = self._room.interpreters.get(spec["runtime"])
-        if interpreter is None:
-            raise AttemptFailed(
-                FailureClass.INFRASTRUCTURE, f"Runner {self._room.settings.name} has no runtime {spec['runtime']!r}."
-            )
-        for argument in (spec["script"]["argv0"], *item["args"]):
-            if not isinstance(argument, str):
-                self._feed.say(f"{argument['original']} is {self._place.root}/{argument['path']} here")
-        blobs, large = needed(spec, item)
-        own = {sha256: self._place.own / sha256 for sha256 in large}
-        if own:
-            self._place.own.mkdir(parents=True, exist_ok=True)
-        self._room.cache.pin(blobs)
-        try:
-            fetching = self._room.fetcher.fetch(blobs, [*given["blobs"], *claim["blobs"]], self._fresh_urls, own)
-            if spec["requirements"] is not None:
-                layering = self._room.layers.ensure(
-                    spec["requirements"], interpreter, claim["project_id"], self._feed.say
-                )
-                self._layer, _ = await _both(layering, fetching)
-                self.record.layer = self._layer.key
-            else:
-                await fetching
-            self._known = await self._room.in_thread(build, self._place, spec, item, self._room.cache, own)
-        finally:
-            self._room.cache.unpin(blobs)
+        preparation = Preparation(
+            self._room, self.record, claim, given, say=self._feed.say, fresh_urls=self._fresh_urls
+        )
+        self._prepared = await preparation.run()
+        self._known = self._prepared.known
         self.record.prepare_ms = int((boottime() - self.claimed) * 1000)
         await self._room.in_thread(self._keep)
 
@@ -194,42 +173,18 @@ class Execution:
             {"execution_id": self.record.execution_id, "attempt": self.record.attempt, "sha256": wanted}
         )
 
-    async def _start(self, claim: Claim, given: ClaimedSpec) -> None:
-        spec, item = given["spec"], claim["item"]
-        interpreter = self._room.interpreters[spec["runtime"]]
-        stdin: Any = self._place.stdin if stdin_blob(spec) else None
+    async def _start(self) -> None:
+        assert self._prepared is not None
         await self._may_be_cancelled(self._leased())
-        started_at = await self._room.backend.start(
-            StartOrder(
-                key=self.record.key,
-                argv=world.arguments(spec, item, world.executable(interpreter, self._layer), self._place.root),
-                env=world.environment(
-                    claim,
-                    self._place,
-                    interpreter,
-                    self._layer,
-                    given["env"],
-                    host=self._room.host_env,
-                    pass_env=self._room.settings.pass_env,
-                ),
-                cwd=self._place.root / spec["cwd"],
-                spool=self._place.spool,
-                timeout_s=claim["timeout_s"],
-                grace_s=GRACE_S,
-                stdin="stream" if self.record.streams_stdin else stdin,
-                memory=spec["resources"]["memory"],
-                cpu_millis=spec["resources"]["cpu_millis"],
-                log_limit=claim["log_limit"],
-                lease_until=self.until,
-            )
-        )
+        started_at = await self._room.backend.start(replace(self._prepared.order, lease_until=self.until))
         self._started = True
         await self._room.backend.renew(self.record.key, self.until)  # it may have been granted again meanwhile
+        self._room.meter.begin(self.record.key, self._prepared.gpus)
         self._feed.script_started(self._read_from, wire_time(started_at))
         if self._cancelled:
             await self._room.backend.kill(self.record.key, FailureClass.CANCELLED)
-        if self._layer is not None:
-            self._room.layers.started(self._layer)
+        if self._prepared.layer is not None:
+            self._room.layers.started(self._prepared.layer)
 
     async def _leased(self) -> None:
         """Return while the lease holds: nothing is started on one that has run out."""
@@ -258,6 +213,8 @@ class Execution:
             if feeding is not None:
                 feeding.cancel()
         self._feed.script_ended(end.last_seq)
+        self._gpu_use = self._room.meter.end(self.record.key)
+        self._room.gpus.release(self.record.key)  # its outputs may take long to deliver, and need no GPU
         return end
 
     async def _deliver(self, end: Exit) -> tuple[Manifest, int]:
@@ -265,7 +222,7 @@ class Execution:
         loop = asyncio.get_running_loop()
         saying = loop.call_later(_SAY_DELIVERING_S, self._feed.enter, Phase.DELIVERING)
         try:
-            manifest, _ = await _both(self._store(), self._feed.drained())
+            manifest, _ = await both(self._store(), self._feed.drained())
         finally:
             saying.cancel()
         return manifest, max(0, int((utc_now() - end.ended_at).total_seconds() * 1000))
@@ -341,22 +298,12 @@ class Execution:
     async def _clean(self) -> None:
         with suppress(UnknownRun):
             await self._room.backend.clean(self.record.key)
-        await self._room.in_thread(self._remove)
-
-    def _remove(self) -> None:
+        self._room.meter.end(self.record.key)
+        self._room.gpus.release(self.record.key)
+        self._room.layers.release(self.record.key)
         try:
-            remove_tree(self._place.base)
+            await self._room.backend.clear(self._place.disk)
+            await self._room.in_thread(remove_tree, self._place.base)
         except OSError as error:
             log.warning("%s: the workspace cannot be removed: %s", self.record.key, error)
-        self._room.records.remove(self.record.key)
-
-
-async def _both(first: Awaitable[Any], second: Awaitable[Any]) -> tuple[Any, Any]:
-    """Both results; if one fails the other is cancelled first."""
-    tasks = [asyncio.ensure_future(first), asyncio.ensure_future(second)]
-    try:
-        one, other = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-    return one, other
+        await self._room.in_thread(self._room.records.remove, self.record.key)

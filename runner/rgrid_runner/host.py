@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rgrid_shared.protocol import HostResources
+from rgrid_shared.protocol import Gpu, HostResources
 
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _CGROUP_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -42,11 +43,11 @@ def free_disk(path: Path) -> int:
     return stat.f_bavail * stat.f_frsize
 
 
-def resources(state: Path) -> HostResources:
+def resources(state: Path, gpus: Sequence[Gpu] = ()) -> HostResources:
     """What the host has in all: cores that this process may use, memory within its cgroup, disk of ``state``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     stat = os.statvfs(state)
-    return {"cpu_millis": 1000 * cores, "memory": _memory(), "disk": stat.f_blocks * stat.f_frsize, "gpus": []}
+    return {"cpu_millis": 1000 * cores, "memory": _memory(), "disk": stat.f_blocks * stat.f_frsize, "gpus": list(gpus)}
 
 
 def _memory() -> int:

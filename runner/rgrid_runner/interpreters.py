@@ -1,4 +1,4 @@
-"""The interpreters of this host, by runtime name: ``python3.11``, ``bash``, ``node20``.
+"""Interpreters: what one is, how it is asked for its version, and those of this host by runtime name.
 
 A version manager's shim (pyenv, asdf) answers differently from directory to directory: every Python found is asked
 for its real executable. Answers are kept by path, size and modification time, so that a start asks nobody twice.
@@ -21,7 +21,7 @@ from rgrid_runner.files import read_json, write_json
 
 MINORS: Final = tuple(f"3.{minor}" for minor in range(10, 15))
 _PROBE_TIMEOUT_S: Final = 20.0
-_PYTHON_PROBE: Final = (
+_PYTHON_QUESTION: Final = (
     "import sys;v=sys.version_info;"
     "print(sys.implementation.name,'%d.%d.%d'%v[:3]+('' if v[3]=='final' else v[3]),"
     "getattr(sys,'_base_executable','') or sys.executable,sep='\\n')"
@@ -29,19 +29,28 @@ _PYTHON_PROBE: Final = (
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
+_PYTHONS: Final = {"cpython", "pypy", "graalpy", "python"}
+
+
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """``name``: of the runtime; ``implementation``: ``cpython``, ``bash`` …; ``version``: in full (``3.11.7``)."""
+    """``name``: of the runtime; ``implementation``: ``cpython``, ``bash`` …; ``version``: in full (``3.11.7``).
+
+    ``path``: the program, in ``image`` if that is not empty. ``image``: as it is called; ``image_id``: which one that
+    was when it was asked (``sha256:…``).
+    """
 
     name: str
     implementation: str
     version: str
     path: str
+    image: str = ""
+    image_id: str = ""
 
     @property
     def is_python(self) -> bool:
         """True if dependencies can be installed for it."""
-        return self.name.startswith("python")
+        return self.implementation in _PYTHONS
 
     @property
     def full_name(self) -> str:
@@ -49,13 +58,30 @@ class Interpreter:
         return f"{self.implementation}-{self.version}"
 
 
-def discover(extra: Mapping[str, Path], cache: Path, env: Mapping[str, str] | None = None) -> dict[str, Interpreter]:
+def question(language: str) -> tuple[str, ...]:
+    """The arguments with which an interpreter of ``language`` (``python``, ``node``, ``bash``) says what it is."""
+    return ("-I", "-S", "-c", _PYTHON_QUESTION) if language == "python" else ("--version",)
+
+
+def answered(language: str, text: str, path: str) -> tuple[str, str, str] | None:
+    """What an interpreter says of itself: implementation, full version, its program. None: that is no answer.
+
+    ``path`` is the program that was asked; a Python names the one behind it.
+    """
+    if language == "python":
+        lines = text.splitlines()
+        return (lines[0], lines[1], lines[2]) if len(lines) == 3 else None
+    match = _VERSION.search(text)
+    return (language, match[0], path) if match else None
+
+
+def discover(extra: Mapping[str, str], cache: Path, env: Mapping[str, str] | None = None) -> dict[str, Interpreter]:
     """All interpreters of this host by runtime name; the first found wins. ``extra`` come first under their own names.
 
     ``cache``: a JSON file with the answers of earlier probes.
     """
     env = os.environ if env is None else env
-    candidates = [(name, str(path)) for name, path in extra.items()]
+    candidates = list(extra.items())
     candidates += [("", path) for path in _python_candidates(env)]
     candidates += [(tool, path) for tool in ("bash", "node") if (path := shutil.which(tool, path=env.get("PATH")))]
     memory = _Answers(cache)
@@ -125,26 +151,21 @@ class _Answers:
 
 
 def _probe(name: str, path: str) -> dict[str, str] | None:
-    tool = name if name in {"bash", "node"} else ""
-    if tool:
-        text = _run([path, "--version"])
-        match = _VERSION.search(text or "")
-        if match is None:
-            return None
-        called = f"node{match[1]}" if tool == "node" else tool
-        return asdict(Interpreter(called, tool, match[0], path))
-    answer = (_run([path, "-I", "-S", "-c", _PYTHON_PROBE]) or "").splitlines()
-    if len(answer) != 3:
-        if not name:
+    tool = name if name in {"bash", "node"} else "python"
+    said = answered(tool, _run([path, *question(tool)]) or "", path)
+    if said is None:
+        if not name or tool != "python":
             return None
         match = _VERSION.search(_run([path, "--version"]) or "")
         return asdict(Interpreter(name, name.rstrip("0123456789."), match[0] if match else "0", path))
-    implementation, version, executable = answer
-    minor = ".".join(version.split(".")[:2])
-    if minor not in MINORS and not name:
+    implementation, version, executable = said
+    major, minor = version.split(".")[:2]
+    if tool != "python":
+        return asdict(Interpreter(f"node{major}" if tool == "node" else tool, tool, version, path))
+    if f"{major}.{minor}" not in MINORS and not name:
         return None
     # Whoever names an interpreter means that one, be it an environment's; what is found stands for itself.
-    return asdict(Interpreter(name or f"python{minor}", implementation, version, path if name else executable))
+    return asdict(Interpreter(name or f"python{major}.{minor}", implementation, version, path if name else executable))
 
 
 def _run(command: list[str]) -> str | None:

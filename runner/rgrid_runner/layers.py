@@ -1,7 +1,8 @@
 """Dependency layers: environments named by the hash of everything that decides what is in them.
 
-Requirements are resolved once a day for each project and index; what they resolve to is installed once, into a
-directory that is complete when its name appears, and shared by all executions. A second run asks no uv at all.
+What requirements come to is installed once, into a directory that is complete when its name appears, and shared by all
+executions: of this host by the directory, of the fleet by its archive. A second run asks no uv at all. What does not
+hold up a script (bytecode, the archive) is done behind its start.
 """
 
 from __future__ import annotations
@@ -9,228 +10,277 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import os
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rgrid_runner.files import read_json, remove_tree, write_json
+from rgrid_runner.archive import BadArchive, Caps, pack, unpack
+from rgrid_runner.backends.base import Image
+from rgrid_runner.files import remove_tree
 from rgrid_runner.host import platform_name
 from rgrid_runner.interpreters import Interpreter
-from rgrid_runner.outcome import AttemptFailed
-from rgrid_runner.python_versions import satisfies
+from rgrid_runner.layer_building import COMPILED, Builder, Layer, Order
+from rgrid_runner.layer_fleet import Fleet, Lease
+from rgrid_runner.layer_shelf import Shelf
+from rgrid_runner.outcome import AttemptFailed, from_os
+from rgrid_runner.resolving import Ask, Resolution, Resolver, Target, check_python
 from rgrid_runner.uv import Uv
-from rgrid_shared.layer_keys import layer_key, resolution_key
+from rgrid_runner.workbench import Workbench
+from rgrid_shared.errors import RgridError
+from rgrid_shared.layer_keys import layer_key
+from rgrid_shared.protocol import LayerArchive
 from rgrid_shared.specs import Requirements
 from rgrid_shared.states import FailureClass
 
+__all__ = ["Layer", "Layers"]
+
 log: Final = logging.getLogger("rgrid.runner")
-RESOLVED_FOR_S: Final = 24 * 3600.0
-UNUSED_FOR_S: Final = 30 * 24 * 3600.0
-_TOUCH_S: Final = 3600.0
+BUDGET: Final = 20 * 1024**3
 _LOCK_POLL_S: Final = 0.1
-_PIN: Final = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(==|@)", re.MULTILINE)
+_START_PATIENCE_S: Final = 10.0
+"""What is done behind a script's start is done after this long in any case."""
+_NAME: Final = re.compile(r"[\s\[(;@=<>!~]")
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A ready environment. ``key``: its name; ``path``: its directory."""
-
-    key: str
-    path: Path
-
-
 class Layers:
-    """All layers of a runner, below ``root``."""
+    """All layers of a runner, below ``root``. ``budget``: bytes kept at most, but for those in use."""
 
-    def __init__(self, root: Path, uv: Uv, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        bench: Workbench,
+        uv: Uv,
+        *,
+        fleet: Fleet | None = None,
+        budget: int = BUDGET,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._root = root
+        self._bench = bench
         self._uv = uv
+        self._fleet = fleet
+        self._budget = budget
         self._clock = clock
         self._platform = platform_name()
-        self._building: dict[str, asyncio.Task[None]] = {}
-        self._compiling: dict[str, asyncio.Task[None]] = {}
-        self._touched: dict[str, float] = {}
-        for directory in (self._ready, self._resolutions, self._locks):
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._behind: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+        self._shelf = Shelf(root / "ready", budget, clock)
+        self._resolver = Resolver(root / "resolved", bench, uv, self._once, clock)
+        self._builder = Builder(bench, uv, self._shelf, root / "archives", budget, clock)
+        self._locks = root / "locks"
+        self._archives = root / "archives"
+        for directory in (self._locks, self._archives):
             directory.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def _ready(self) -> Path:
-        return self._root / "ready"
+    async def open(self) -> None:
+        """At the start, after the backend's ``open``: remove what an earlier agent left half-done."""
+        await self._bench.open(self._budget)
+        await asyncio.to_thread(self.prune)
 
-    @property
-    def _locks(self) -> Path:
-        return self._root / "locks"
+    def prune(self) -> None:
+        """Remove half-made layers and archives, and resolutions that are out of date."""
+        self._shelf.prune()
+        self._resolver.prune()
+        for path in self._archives.iterdir():
+            path.unlink(missing_ok=True)
 
-    @property
-    def _resolutions(self) -> Path:
-        return self._root / "resolved"
+    async def ensure(
+        self,
+        wanted: Requirements,
+        python: Interpreter,
+        project_id: str,
+        say: Say,
+        *,
+        holder: str,
+        image: Image | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> Layer:
+        """The layer for ``wanted``, made now if nobody has before; ``say`` tells the user so.
 
-    async def ensure(self, wanted: Requirements, python: Interpreter, project_id: str, say: Say) -> Layer:
-        """The layer for ``wanted``, installed now if nobody has before; ``say`` tells the user so.
-
-        AttemptFailed: DEPENDENCIES with the resolver's words; INFRASTRUCTURE if index or disk is the trouble.
+        It stays until ``release(holder)``. ``image``: what the script runs in, None on the host. ``given``: the
+        batch's environment values, which addresses of packages may name. AttemptFailed: DEPENDENCIES with the
+        resolver's words; INFRASTRUCTURE if index or disk is the trouble.
         """
         check_python(wanted, python)
-        lock, fresh = await self._resolve(wanted, python, project_id, say)
-        key = layer_key(lock=lock, interpreter=python.full_name, image="", platform=self._platform, accelerator="")
-        layer = Layer(key, self._ready / key)
-        if not (layer.path / "meta.json").exists():
-            say(f"Installing {_count(lock)}…")
-            await self._once(self._building, key, lambda: self._build(layer, lock, python, offline_first=not fresh))
-        self._touch(layer)
-        return layer
+        platform = self._platform if image is None else self._platform.rpartition("-")[0]
+        ask = Ask(wanted, Target(python, image.id if image else "", platform), project_id, given or {})
+        resolution = await self._resolver.resolve(ask, say)
+        try:
+            return await self._get(resolution, ask.target, holder, say)
+        except AttemptFailed as error:
+            other = self._resolver.with_code(ask, resolution)
+            if other is None or error.failure is not FailureClass.DEPENDENCIES:
+                raise
+        return await self._get(other, ask.target, holder, say)
+
+    def hold(self, key: str, holder: str) -> None:
+        """``holder`` uses this layer, as an attempt does that was taken over."""
+        self._shelf.hold(key, holder)
+
+    def release(self, holder: str) -> None:
+        """``holder`` uses no layer any more."""
+        self._shelf.release(holder)
 
     def started(self, layer: Layer) -> None:
-        """A script runs on ``layer``: compile its bytecode behind it, if that was not done yet."""
-        if layer.key not in self._compiling and not (layer.path / "compiled").exists():
-            self._compiling[layer.key] = asyncio.create_task(self._compile(layer), name=f"compile {layer.key[:12]}")
+        """A script runs on ``layer``: what was left for later may be done behind it."""
+        if layer.key in self._behind:
+            self._behind[layer.key][0].set()
+        elif self._shelf.has(layer.key) and not (layer.path / COMPILED).exists():
+            self._finish_behind(layer, None)
+            self._behind[layer.key][0].set()
+
+    async def run_once(self, now: float) -> int:
+        """Remove what is over the budget or was not used for long; how many layers went. Called after each new one."""
+        gone = self._shelf.take_surplus(now)
+        for path in gone:
+            log.info("Layer %s makes room", path.name.removeprefix(".gone-")[:12])
+            with suppress(OSError):  # the next start tries again
+                await asyncio.to_thread(remove_tree, path)
+        return len(gone)
 
     async def close(self) -> None:
         """Stop what goes on in the background; unfinished layers are removed at the next start."""
-        tasks = [*self._building.values(), *self._compiling.values()]
+        tasks = [*self._working.values(), *(task for _, task in self._behind.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def prune(self) -> None:
-        """Remove unfinished builds, and layers and resolutions that nobody used for ``UNUSED_FOR_S``."""
-        oldest = self._clock() - UNUSED_FOR_S
-        for path in self._ready.iterdir():
-            meta = path / "meta.json"
-            if path.name.startswith(".") or not meta.exists() or meta.stat().st_mtime < oldest:
-                with suppress(OSError):
-                    remove_tree(path)
-        for path in self._resolutions.iterdir():
-            if path.stat().st_mtime < self._clock() - RESOLVED_FOR_S:
-                path.unlink(missing_ok=True)
+    # -- making one ----------------------------------------------------------------------------------------------
 
-    async def _resolve(self, wanted: Requirements, python: Interpreter, project_id: str, say: Say) -> tuple[str, bool]:
-        """The lock, and whether it was resolved just now."""
-        if wanted["exact"]:
-            return "\n".join(wanted["lines"]) + "\n", False
-        name = resolution_key(
-            lines=wanted["lines"], interpreter=f"{python.full_name} {self._platform}", project=project_id,
-            index=self._uv.index,
-        )  # fmt: skip
-        kept = self._kept(name)
-        if kept is not None:
-            return kept, False
-        say(f"Resolving {len(wanted['lines'])} requirement{'s' if len(wanted['lines']) != 1 else ''}…")
-        await self._once(self._building, name, lambda: self._ask(name, wanted["lines"], python))
-        kept = self._kept(name)
-        if kept is None:
-            raise AttemptFailed(FailureClass.INFRASTRUCTURE, "The runner could not keep the resolved requirements")
-        return kept, True
+    async def _get(self, resolution: Resolution, target: Target, holder: str, say: Say) -> Layer:
+        key = layer_key(
+            lock="\n".join(resolution.lock),
+            interpreter=target.python.full_name,
+            path=target.python.path,
+            image=target.image,
+            platform=target.platform,
+            accelerator=self._uv.accelerator,
+            scope=resolution.scope,
+        )
+        path = self._shelf.path(key)
+        layer = Layer(key, path, self._bench.seen(path))
+        self._shelf.hold(key, holder)
+        if not self._shelf.has(key):
+            say(f"Installing {_count(resolution.lock)}…")
+            order = Order(layer, resolution, target)
+            await self._once(key, lambda: self._make(order, say))
+        self._shelf.used(key)
+        return layer
 
-    def _kept(self, name: str) -> str | None:
-        document = read_json(self._resolutions / f"{name}.json")
-        if isinstance(document, dict) and self._clock() - document["at"] < RESOLVED_FOR_S:
-            return str(document["lock"])
-        return None
-
-    async def _ask(self, name: str, lines: list[str], python: Interpreter) -> None:
-        lock = await self._uv.resolve(lines, python.path)
-        write_json(self._resolutions / f"{name}.json", {"at": self._clock(), "lock": lock})
-
-    async def _build(self, layer: Layer, lock: str, python: Interpreter, *, offline_first: bool) -> None:
-        """Build in a directory of its own, then give it its name in one step; one builder a key on this host."""
-        with (self._locks / layer.key).open("w") as gate:
+    async def _make(self, order: Order, say: Say) -> None:
+        """Bring or build it; one at a time on this host for each key. AttemptFailed."""
+        key = order.layer.key
+        with (self._locks / key).open("w") as gate:
             # Another process may hold it, and nobody could signal us.
             while not _locked(gate.fileno()):  # noqa: ASYNC110
                 await asyncio.sleep(_LOCK_POLL_S)
-            if (layer.path / "meta.json").exists():
-                return
-            building = self._ready / f".build-{layer.key}"
-            remove_tree(building)
-            began = self._clock()
             try:
-                await self._uv.environment(building, python.path)
-                (building / "lock.txt").write_text(lock)
-                await self._install(building, offline_first=offline_first)
-                write_json(
-                    building / "meta.json",
-                    {
-                        "key": layer.key,
-                        "interpreter": python.full_name,
-                        "platform": self._platform,
-                        "packages": [line.split(" ")[0] for line in lock.splitlines() if _PIN.match(line)],
-                        "built_at": began,
-                        "built_in_s": round(self._clock() - began, 3),
-                    },
-                )
-                remove_tree(layer.path)
-                building.rename(layer.path)
+                lease = await self._bring_or_build(order, say)
+            except OSError as error:
+                raise from_os(error, "installing requirements") from error
             finally:
-                remove_tree(building)
+                await asyncio.to_thread(remove_tree, self._shelf.staging(key))
+        if lease is not None or not (order.layer.path / COMPILED).exists():
+            self._finish_behind(order.layer, lease)
+        await self.run_once(self._clock())
 
-    async def _install(self, environment: Path, *, offline_first: bool) -> None:
-        lock = environment / "lock.txt"
-        if offline_first:
-            try:
-                await self._uv.install(environment, lock, offline=True)
-            except AttemptFailed:
-                log.debug("not all packages are in uv's cache")
-            else:
-                return
-        await self._uv.install(environment, lock, offline=False)
+    async def _bring_or_build(self, order: Order, say: Say) -> Lease | None:
+        """The lease under which it was built for the fleet, None if it was brought or is for this runner alone."""
+        if self._fleet is None:
+            await self._builder.build(order)
+            return None
+        answer = await self._fleet.ask(order.query, lambda: say("Another runner installs them; waiting for it…"))
+        if answer is not None and answer["archive"] is not None:
+            if await self._bring(order, answer["archive"]):
+                return None
+            answer = await self._fleet.ask(order.query)
+        lease = self._fleet.lease(order.query, answer) if answer is not None and answer["build"] else None
+        try:
+            await self._builder.build(order)
+        except BaseException:
+            if lease is not None:
+                await asyncio.shield(lease.give_up())
+            raise
+        return lease
 
-    async def _once(
-        self, tasks: dict[str, asyncio.Task[None]], name: str, work: Callable[[], Coroutine[object, object, None]]
-    ) -> None:
+    async def _bring(self, order: Order, archive: LayerArchive) -> bool:
+        """Fetch and unpack the fleet's archive; False if it cannot be had or is bad, which was said."""
+        assert self._fleet is not None
+        key = order.layer.key
+        file, staging = self._archives / f"{key}.tar.zst", self._shelf.staging(key)
+        try:
+            if archive["unpacked"] > self._budget:
+                log.warning("Layer %s is built here: its archive is larger than this runner keeps", key[:12])
+                return False
+            if not await self._fleet.fetch(order.query, archive, file):
+                return False
+            size = await asyncio.to_thread(unpack, file, staging, Caps(archive["unpacked"]))
+            self._shelf.put(staging, key, size, self._builder.meta(order))
+        except BadArchive as error:
+            await self._fleet.refuse(key, archive["sha256"], str(error))
+            return False
+        else:
+            return True
+        finally:
+            await asyncio.to_thread(remove_tree, staging)
+            file.unlink(missing_ok=True)
+
+    async def _once(self, name: str, work: Callable[[], Coroutine[object, object, None]]) -> None:
         """Do ``work`` once for all who ask at the same time; who is cancelled does not stop it for the others."""
-        task = tasks.get(name)
+        task = self._working.get(name)
         if task is None:
-            task = tasks[name] = asyncio.create_task(work(), name=f"layer {name[:12]}")
-            task.add_done_callback(lambda done: (tasks.pop(name, None), done.cancelled() or done.exception()))
+            task = self._working[name] = asyncio.create_task(work(), name=f"layer {name[:12]}")
+            task.add_done_callback(lambda done: (self._working.pop(name, None), done.cancelled() or done.exception()))
         await asyncio.shield(task)
 
-    async def _compile(self, layer: Layer) -> None:
-        process = await asyncio.create_subprocess_exec(
-            str(layer.path / "bin" / "python"), "-I", "-m", "compileall", "-q", str(layer.path / "lib"),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-            preexec_fn=_be_nice,
-        )  # fmt: skip
+    # -- behind a script's start ---------------------------------------------------------------------------------
+
+    def _finish_behind(self, layer: Layer, lease: Lease | None) -> None:
+        started = asyncio.Event()
+        task = asyncio.create_task(self._finish(layer, lease, started), name=f"finish {layer.key[:12]}")
+        self._behind[layer.key] = (started, task)
+
+    async def _finish(self, layer: Layer, lease: Lease | None, started: asyncio.Event) -> None:
+        """Compile it and, under a lease, archive it for the fleet, once a script has started on it."""
+        holder = f"finish {layer.key}"
+        self._shelf.hold(layer.key, holder)
+        published = False
         try:
-            await process.wait()  # files that do not compile (templates, other versions) do not matter
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        (layer.path / "compiled").touch()
-        del self._compiling[layer.key]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_START_PATIENCE_S):
+                    await started.wait()
+            if not (layer.path / COMPILED).exists():
+                await self._builder.compile(layer)
+            if lease is not None:
+                await self._publish(layer)
+                published = True
+        except (RgridError, OSError) as error:
+            log.warning("Layer %s is not archived: %s", layer.key[:12], error)
+        finally:
+            if lease is not None and published:
+                lease.end()
+            elif lease is not None:
+                await asyncio.shield(lease.give_up())
+            self._shelf.release(holder)
+            del self._behind[layer.key]
 
-    def _touch(self, layer: Layer) -> None:
-        """Note the use, at most once an hour."""
-        now = self._clock()
-        if now - self._touched.get(layer.key, 0.0) > _TOUCH_S:
-            os.utime(layer.path / "meta.json", (now, now))
-            self._touched[layer.key] = now
-
-
-def check_python(wanted: Requirements, python: Interpreter) -> None:
-    """AttemptFailed (DEPENDENCIES) if the script needs another Python than the runtime has."""
-    specifier = wanted["requires_python"]
-    try:
-        fits = satisfies(python.version, specifier)
-    except ValueError as error:
-        raise AttemptFailed(FailureClass.DEPENDENCIES, f"requires-python = {specifier!r}: {error}") from error
-    if not fits:
-        raise AttemptFailed(
-            FailureClass.DEPENDENCIES,
-            f"The script needs Python {specifier}; the runtime {python.name} is {python.version} on this runner. "
-            "Choose another with --runtime.",
-        )
+    async def _publish(self, layer: Layer) -> None:
+        assert self._fleet is not None
+        file = self._archives / f"{layer.key}.tar.zst"
+        try:
+            packed = await asyncio.to_thread(pack, layer.path, file)
+            await self._fleet.publish(layer.key, file, packed)
+        finally:
+            file.unlink(missing_ok=True)
 
 
-def _count(lock: str) -> str:
-    names = _PIN.findall(lock)
-    listed = ", ".join(name for name, _ in names[:4]) + (", …" if len(names) > 4 else "")
+def _count(lock: Sequence[str]) -> str:
+    names = [_NAME.split(line, maxsplit=1)[0] for line in lock]
+    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     return f"{len(names)} package{'s' if len(names) != 1 else ''} ({listed})"
 
 
@@ -240,7 +290,3 @@ def _locked(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _be_nice() -> None:
-    os.nice(19)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from rgrid_runner.agent import Agent
-from rgrid_runner.backends.base import Backend, BackendError
-from rgrid_runner.interpreters import discover
+from rgrid_runner.backends.base import BackendError
+from rgrid_runner.equipment import equip
 from rgrid_runner.settings import VARIABLES, Settings, from_env
 from rgrid_shared import __version__
 from rgrid_shared.errors import RgridError, UsageError
@@ -47,19 +47,10 @@ def main() -> None:
 async def run(settings: Settings) -> None:
     """Run an agent until it is told to go: SIGTERM or SIGINT drains, a second one leaves at once."""
     loop = asyncio.get_running_loop()
-    interpreters = await asyncio.to_thread(discover, settings.runtimes, settings.state / "interpreters.json")
-    agent = Agent(settings, _backend(settings), interpreters, dict(os.environ))
+    agent = Agent(settings, await equip(settings, dict(os.environ)))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.drain)
     await agent.run()
-
-
-def _backend(settings: Settings) -> Backend:
-    if settings.backend != "process":
-        raise UsageError(f"There is no backend {settings.backend!r}", hint=VARIABLES["RGRID_RUNNER_BACKEND"])
-    from rgrid_runner.backends.process import ProcessBackend
-
-    return ProcessBackend(settings.state / "backend")
 
 
 def _alone(state: Path) -> IO[str]:
@@ -79,11 +70,31 @@ def _alone(state: Path) -> IO[str]:
     return lock
 
 
+class _Parser(argparse.ArgumentParser):
+    """Knows all settings, and looks for them only when they are asked for."""
+
+    def format_help(self) -> str:
+        self.epilog = "Environment:\n" + "\n".join(
+            f"  {name:<28}{meaning}" for name, meaning in all_variables().items()
+        )
+        return super().format_help()
+
+
+def all_variables() -> dict[str, str]:
+    """Every setting of every kind of runner, and what it means."""
+    from rgrid_runner import runtimes
+    from rgrid_runner.containers import network
+    from rgrid_runner.containers import settings as containers
+
+    both = {"RGRID_RUNNER_RUNTIMES": VARIABLES["RGRID_RUNNER_RUNTIMES"]}
+    boxed = {**containers.VARIABLES, **runtimes.VARIABLES, **network.VARIABLES, **both}
+    return VARIABLES | {name: meaning if name in VARIABLES else f"Docker: {meaning}" for name, meaning in boxed.items()}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rgrid-runner",
         description="The rgrid agent of a host: claims executions and runs them.",
-        epilog="Environment:\n" + "\n".join(f"  {name:<28}{meaning}" for name, meaning in VARIABLES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rgrid-runner {__version__}")

@@ -8,11 +8,13 @@ from typing import Final
 
 from rgrid_runner.backends.base import BackendError, Exit
 from rgrid_runner.host import wire_time
+from rgrid_runner.usage import GpuUse
 from rgrid_shared.protocol import FinishReport, Manifest, StreamTotal, Usage
 from rgrid_shared.states import FailureClass, Stream
 
 EMPTY_MANIFEST: Final[Manifest] = {"entries": [], "objects": [], "left_out": []}
 MESSAGE_BYTES: Final = 4096
+NO_GPU: Final = GpuUse()
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -100,6 +102,7 @@ def ended_report(
     prepare_ms: int,
     deliver_ms: int,
     layer: str,
+    gpu_use: GpuUse = NO_GPU,
 ) -> FinishReport:
     """The report of an attempt whose script ran and whose outputs are stored."""
     return {
@@ -117,6 +120,10 @@ def ended_report(
             "max_rss": end.max_rss,
             "prepare_ms": prepare_ms,
             "deliver_ms": deliver_ms,
+            "read_bytes": end.read_bytes,
+            "written_bytes": end.written_bytes,
+            "gpu_percent": gpu_use.percent,
+            "gpu_memory": gpu_use.memory,
         },
         "manifest": manifest,
         "last_seq": last_seq,

@@ -22,8 +22,9 @@ FORMAT: Final = 1
 class Record:
     """One attempt. ``notes``: what rgrid said before the script, as (time, text): log chunks 1 … len(notes).
 
-    ``streams_stdin``: the script's stdin is fed chunk by chunk. ``prepare_ms``: from claim to start. Environment
-    values are not kept: what runs has them already, and what has not started is not started by a successor.
+    ``streams_stdin``: the script's stdin is fed chunk by chunk. ``prepare_ms``: from claim to start. ``gpus``: UUIDs
+    of those that it has. Environment values are not kept: what runs has them already, and what has not started is not
+    started by a successor.
     """
 
     execution_id: str
@@ -33,6 +34,7 @@ class Record:
     streams_stdin: bool
     layer: str = ""
     prepare_ms: int = 0
+    gpus: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     @property

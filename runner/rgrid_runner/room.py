@@ -15,12 +15,14 @@ from rgrid_runner.blob_cache import BlobCache
 from rgrid_runner.control import Control
 from rgrid_runner.fetch import Fetcher
 from rgrid_runner.finisher import Finisher
-from rgrid_runner.interpreters import Interpreter
+from rgrid_runner.gpus import Gpus
 from rgrid_runner.layers import Layers
 from rgrid_runner.log_shipper import LogShipper
 from rgrid_runner.outputs import Uploader
 from rgrid_runner.record import Records
+from rgrid_runner.runtimes import Runtimes
 from rgrid_runner.settings import Settings
+from rgrid_runner.usage import Meter
 from rgrid_runner.workspace import Place
 
 P = ParamSpec("P")
@@ -38,7 +40,9 @@ class Room:
     fetcher: Fetcher
     uploader: Uploader
     layers: Layers
-    interpreters: Mapping[str, Interpreter]
+    gpus: Gpus
+    meter: Meter
+    runtimes: Runtimes
     shipper: LogShipper
     finisher: Finisher
     records: Records

@@ -2,12 +2,14 @@
 
 ::
 
-    <state>/work/<execution>.<attempt>/root/    what the script sees; cwd lies in it
-                                       tmp/     its TMPDIR
-                                       own/     large inputs of this item alone, on their way to root
-                                       spool/   the backend's
-                                       stdin    if it is a file
-                                       before.json   what root held when the script started
+    <state>/work/<execution>.<attempt>/disk/        the backend's to bound: all that the script may write
+                                       disk/root/   what the script sees; cwd lies in it
+                                       disk/home/   its home, where it has one of its own
+                                       disk/own/    large inputs of this item alone, on their way to root
+                                       tmp/         its TMPDIR, where there is no /tmp of its own
+                                       spool/       the backend's
+                                       stdin        if it is a file
+                                       before.json  what root held when the script started
 """
 
 from __future__ import annotations
@@ -39,9 +41,19 @@ class Place:
     base: Path
 
     @property
+    def disk(self) -> Path:
+        """What the script may write to."""
+        return self.base / "disk"
+
+    @property
     def root(self) -> Path:
         """What the script sees."""
-        return self.base / "root"
+        return self.disk / "root"
+
+    @property
+    def home(self) -> Path:
+        """The script's home in a container."""
+        return self.disk / "home"
 
     @property
     def tmp(self) -> Path:
@@ -51,7 +63,7 @@ class Place:
     @property
     def own(self) -> Path:
         """Large inputs on their way."""
-        return self.base / "own"
+        return self.disk / "own"
 
     @property
     def spool(self) -> Path:
@@ -110,13 +122,16 @@ def needed(spec: Spec, item: Item) -> tuple[dict[str, int], set[str]]:
     return blobs | of_item, own
 
 
-def build(place: Place, spec: Spec, item: Item, cache: BlobCache, own: Mapping[str, Path]) -> dict[str, Known]:
+def build(
+    place: Place, spec: Spec, item: Item, cache: BlobCache, own: Mapping[str, Path], owner: int | None = None
+) -> dict[str, Known]:
     """Make ``root`` from verified blobs, links last; returns what is in it. OSError: the disk.
 
-    Modification times lie in the past, so that whatever the script writes, however soon, is seen to have changed.
+    ``owner``: the user and group id that all of it, and a home, then belong to. Modification times lie in the past,
+    so that whatever the script writes, however soon, is seen to have changed.
     """
     root = os.fspath(place.root)
-    place.tmp.mkdir(parents=True, exist_ok=True)
+    (place.tmp if owner is None else place.home).mkdir(parents=True, exist_ok=True)
     files = {file["path"]: file for file in (*spec["files"], *item["files"])}
     dirs = _directories((*files, *spec["links"]), (*spec["dirs"], *([spec["cwd"]] if spec["cwd"] else ())))
     for path in ("", *dirs):
@@ -131,6 +146,10 @@ def build(place: Place, spec: Spec, item: Item, cache: BlobCache, own: Mapping[s
         os.symlink(target, f"{root}/{path}")  # noqa: PTH211
     if stdin := stdin_blob(spec):
         cache.copy(stdin["sha256"], os.fspath(place.stdin), 0o400)
+    if owner is not None:
+        os.chown(place.home, owner, owner)
+        for path in ("", *dirs, *files, *spec["links"]):
+            os.chown(f"{root}/{path}", owner, owner, follow_symlinks=False)
     known = {path: _known("file", f"{root}/{path}", file["sha256"], "") for path, file in files.items()}
     known |= {path: _known("link", f"{root}/{path}", "", target) for path, target in spec["links"].items()}
     return known | {path: _known("dir", f"{root}/{path}", "", "") for path in dirs}
@@ -181,6 +200,6 @@ def load_known(place: Place) -> dict[str, Known] | None:
     return None if rows is None else {path: Known(*row) for path, row in rows.items()}
 
 
-def render(argument: Arg, root: Path) -> str:
+def render(argument: Arg, root: str) -> str:
     """An argument as the script gets it: a ``PathArg`` names the file's place in the workspace."""
     return argument if isinstance(argument, str) else f"{argument['prefix']}{root}/{argument['path']}"

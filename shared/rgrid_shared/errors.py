@@ -4,7 +4,8 @@
 
     RgridError                      125
     ├── UsageError                    2   what was typed cannot work
-    │   └── InvalidRequest          422   a body or parameter is wrong
+    │   ├── InvalidRequest          422   a body or parameter is wrong
+    │   └── Unsatisfiable           422   no runner of the grid could ever run it
     ├── NotAuthorised                 4   401: no key, wrong, expired or revoked
     ├── Forbidden                     4   403: the key may not do this
     ├── NotFound                      2   404: unknown, or somebody else's
@@ -81,6 +82,14 @@ class InvalidRequest(UsageError):
 
     code = "invalid_request"
     title = "The request is not valid"
+    http_status = 422
+
+
+class Unsatisfiable(UsageError):
+    """Runners are there, and none of them could ever run it."""
+
+    code = "unsatisfiable"
+    title = "No runner can run this"
     http_status = 422
 
 
@@ -179,6 +188,7 @@ _TREE: dict[str, type[RgridError]] = {
     for kind in (
         UsageError,
         InvalidRequest,
+        Unsatisfiable,
         NotAuthorised,
         Forbidden,
         NotFound,

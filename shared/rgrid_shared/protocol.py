@@ -18,11 +18,18 @@ from rgrid_shared.wire import Base64, Bytes, Count, RelPath, Sha256, ShortText, 
 
 @closed
 class Gpu(TypedDict):
-    """One GPU of a host."""
+    """One GPU of a host. ``index``: as ``nvidia-smi`` counts.
+
+    ``driver`` and ``cuda``: versions of the host's driver, and of the newest CUDA that it runs. Those and ``uuid`` are
+    lacking in what runners of earlier releases registered.
+    """
 
     index: Count
     model: str
     memory: Bytes
+    uuid: NotRequired[str]
+    driver: NotRequired[str]
+    cuda: NotRequired[str]
 
 
 @closed
@@ -39,7 +46,8 @@ class HostResources(TypedDict):
 class RegisterRequest(TypedDict):
     """``POST /v1/runners``. ``runner_id``: what this runner was called before, or None.
 
-    ``runtimes``: name → full version, for example ``{"python3.11": "3.11.7"}``.
+    ``runtimes``: name → full version, for example ``{"python3.11": "3.11.7"}``; empty if nobody has asked yet.
+    ``images``: name → image of those that are one. ``allowed_images``: patterns of images that specs may name.
     """
 
     runner_id: str | None
@@ -49,6 +57,8 @@ class RegisterRequest(TypedDict):
     slots: Annotated[int, Ge(1), Le(4096)]
     labels: dict[str, str]
     runtimes: dict[str, str]
+    images: NotRequired[dict[str, str]]
+    allowed_images: NotRequired[Annotated[list[ShortText], Len(0, 100)]]
     resources: HostResources
 
 
@@ -71,13 +81,16 @@ class AttemptRef(TypedDict):
 
 @closed
 class Capacity(TypedDict):
-    """What a runner has free and offers in this request. ``cpu_millis``/``memory``/… : after everything that runs."""
+    """What a runner has free and offers in this request. ``cpu_millis``/``memory``/… : after everything that runs.
+
+    ``gpus``: the index of each free GPU, as often as it takes executions.
+    """
 
     slots: Count
     cpu_millis: Count
     memory: Bytes
     disk: Bytes
-    gpus: Count
+    gpus: Annotated[list[Count], Len(0, 4096)]
 
 
 @closed
@@ -292,13 +305,21 @@ class Manifest(TypedDict):
 
 @closed
 class Usage(TypedDict):
-    """Measured by the runner: milliseconds and bytes. ``prepare_ms``/``deliver_ms``: grid time around the script."""
+    """Measured by the runner: milliseconds and bytes. ``prepare_ms``/``deliver_ms``: grid time around the script.
+
+    ``read_bytes``/``written_bytes``: from and to disks, as far as the backend can tell. ``gpu_percent``: how busy the
+    attempt's GPUs were, the mean over its time. ``gpu_memory``: the most bytes in use on all of them together.
+    """
 
     wall_ms: Count
     cpu_ms: Count
     max_rss: Bytes
     prepare_ms: Count
     deliver_ms: Count
+    read_bytes: NotRequired[Bytes]
+    written_bytes: NotRequired[Bytes]
+    gpu_percent: NotRequired[Annotated[int, Ge(0), Le(100)]]
+    gpu_memory: NotRequired[Bytes]
 
 
 @closed
@@ -393,3 +414,91 @@ class StdinReply(TypedDict):
     """Chunks in order, possibly none yet."""
 
     chunks: list[StdinPart]
+
+
+Digest = Annotated[str, Len(64, 64)]
+"""A layer's key: 64 lower-case hex digits."""
+
+
+@closed
+class LayerQuery(TypedDict):
+    """``POST /v1/runners/{id}/layers/find``: the archive of a layer, or leave to build it.
+
+    ``project_id``: the only project that may use the layer, empty if all may. ``lock``: one exact pin a line.
+    Asked again while it builds, it keeps the leave. ``share``: False only says what is in the layer, and gets neither.
+    """
+
+    key: Digest
+    project_id: str
+    lock: Annotated[list[str], Len(0, 10_000)]
+    interpreter: ShortText
+    share: NotRequired[bool]
+
+
+class LayerArchive(TypedDict):
+    """An archive in the store: ``size`` bytes with this hash behind ``url``, ``unpacked`` bytes in its files."""
+
+    url: str
+    sha256: Sha256
+    size: Bytes
+    unpacked: Bytes
+
+
+class LayerAnswer(TypedDict):
+    """``archive``: where it is. Without one, ``build`` says that this runner is to build it for all.
+
+    If neither, another runner does: ask again after ``retry_s`` seconds. ``lease_s``: how long the leave to build
+    lasts before it must be asked for again.
+    """
+
+    archive: LayerArchive | None
+    build: bool
+    retry_s: float
+    lease_s: float
+
+
+@closed
+class LayerPlace(TypedDict):
+    """``POST /v1/runners/{id}/layers/place``: where an archive of ``size`` bytes may be put."""
+
+    key: Digest
+    size: Annotated[int, Ge(1)]
+
+
+class LayerPlaceReply(TypedDict):
+    """``upload``: None if the grid has an archive of this layer by now."""
+
+    upload: Upload | None
+
+
+@closed
+class LayerPublish(TypedDict):
+    """``POST /v1/runners/{id}/layers/publish``: the archive is stored. ``unpacked``: bytes of its files."""
+
+    key: Digest
+    object_key: str
+    etags: list[str]
+    sha256: Sha256
+    unpacked: Bytes
+
+
+class LayerPublished(TypedDict):
+    """``accepted``: False if another runner's archive was first; this one is dropped."""
+
+    accepted: bool
+
+
+@closed
+class LayerRefusal(TypedDict):
+    """``POST /v1/runners/{id}/layers/refuse``: the archive with this hash is not what it should be, and why."""
+
+    key: Digest
+    sha256: Sha256
+    reason: ShortText
+
+
+@closed
+class LayerGivenUp(TypedDict):
+    """``POST /v1/runners/{id}/layers/give-up``: this runner does not build the layer after all."""
+
+    key: Digest

@@ -39,6 +39,8 @@ class PathArg(TypedDict):
 
 
 Arg = str | PathArg
+Language = Literal["python", "bash", "node"]
+"""What scripts are written in."""
 
 
 @closed
@@ -46,13 +48,15 @@ class Script(TypedDict):
     """What to run. ``path``: a file (``kind`` file) below the root, or a module name (``kind`` module).
 
     ``argv0``: the script as it was typed, relative to the working directory (``./s.py`` stays ``./s.py``);
-    a ``PathArg`` if it was typed as an absolute path. ``name`` is for people and lists.
+    a ``PathArg`` if it was typed as an absolute path. ``name`` is for people and lists. ``language``: which of a
+    runtime's interpreters it is for; without it the runtime has but one.
     """
 
     kind: Literal["file", "module"]
     path: str
     argv0: Arg
     name: ShortText
+    language: NotRequired[Language]
 
 
 @closed
@@ -60,14 +64,16 @@ class Requirements(TypedDict):
     """Dependencies as text, one requirement (PEP 508, or pip's hash form) a line. Nested files are already flat.
 
     ``source`` says where they were found, for people: ``pep723``, ``requirements.txt``, ``pyproject``, ``lock``,
-    ``environment``. ``exact``: the lines are already complete pins of a resolved set.
-    ``requires_python``: a PEP 440 specifier, or empty.
+    ``environment``, ``execution``. ``exact``: the lines are already complete pins of a resolved set.
+    ``requires_python``: a PEP 440 specifier, or empty. ``options``: lines that name indexes (``--index-url URL``);
+    ``${NAME}`` in a URL stands for an environment value of the batch, since a spec holds no secrets.
     """
 
     lines: list[str]
     source: str
     requires_python: str
     exact: bool
+    options: NotRequired[list[str]]
 
 
 @closed
@@ -117,7 +123,7 @@ class Spec(TypedDict):
     the working directory and every shipped file. ``cwd``: the working directory below it, ``""`` if it is the root.
     ``dirs``: further directories that exist below the root (empty ones too). ``links``: symbolic links that were
     shipped, path → target, both inside the root. ``env_names``: names of the encrypted environment values.
-    ``timeout_s``: script time in seconds, None = none.
+    ``timeout_s``: script time in seconds, None = none. ``isolate``: no item runs where another has run.
     """
 
     root: str
@@ -132,6 +138,7 @@ class Spec(TypedDict):
     timeout_s: Annotated[float, Ge(0.001)] | None
     retry: RetryRule
     network: bool
+    isolate: NotRequired[bool]
     stdin: Stdin
     env_names: list[str]
 

@@ -132,12 +132,25 @@ class ExecutionView(TypedDict):
 
 
 class ExecutionDetail(ExecutionView):
-    """An execution with its item, its batch's spec and all attempts."""
+    """An execution with its item, its batch's spec and all attempts.
+
+    ``packages``: exactly what was installed for it, one ``name==version`` each; empty while that is not known.
+    """
 
     item: Item
     spec: Spec
     script: str
     attempts: list[AttemptView]
+    packages: list[str]
+
+
+class LockView(TypedDict):
+    """``GET /v1/executions/{id}/lock``: the exact packages that an execution had, with hashes, and its runtime."""
+
+    execution_id: str
+    runtime: str
+    lines: list[str]
+    options: list[str]
 
 
 class BatchPage(TypedDict):
@@ -247,6 +260,27 @@ class RunnersPage(TypedDict):
     """All runners of the grid."""
 
     runners: list[RunnerView]
+
+
+class RuntimeView(TypedDict):
+    """What a script can be run in. ``runners``: how many that are online offer it; others have in the last day.
+
+    ``versions``: of its interpreter, newest first, as the runners tell; empty if none has used it yet. ``images``: what
+    it is on runners with containers. ``language``: of the scripts that it is for, empty if for any.
+    """
+
+    name: str
+    language: str
+    versions: list[str]
+    images: list[str]
+    runners: int
+
+
+class RuntimesPage(TypedDict):
+    """``GET /v1/runtimes``. ``allowed_images``: patterns of images that may be named instead of a runtime."""
+
+    runtimes: list[RuntimeView]
+    allowed_images: list[str]
 
 
 class EventView(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -49,6 +50,20 @@ def test_requirements_beside_the_script(grid: Grid, project: Write) -> None:
     first, second, _ = both(grid, here, "s.py")
     assert (first.code, first.out) == (0, b"1.15.0\n"), first.errors
     assert (second.code, second.out) == (0, b"1.15.0\n"), second.errors
+
+
+def test_the_packages_of_an_earlier_run(grid: Grid, project: Write) -> None:
+    """``--exact`` takes what another run had, whatever is written now; ``status --json`` lists it."""
+    here = project({"s.py": "import six\nprint(six.__version__)\n", "requirements.txt": "six==1.15.0\n"})
+    first = grid.rgrid("run", "s.py", cwd=here, timeout=240)
+    assert (first.code, first.out) == (0, b"1.15.0\n"), first.errors
+    view = json.loads(grid.rgrid("status", "last", "0", "--json", cwd=here).out)
+    assert view["packages"] == ["six==1.15.0"]
+    (here / "requirements.txt").write_text("six==1.16.0\n")
+    again = grid.rgrid("run", "--exact", view["id"], "s.py", cwd=here)
+    assert (again.code, again.out) == (0, b"1.15.0\n"), again.errors
+    last = json.loads(grid.rgrid("status", "last", "0", "--json", cwd=here).out)
+    assert last["packages"] == view["packages"]
 
 
 @pytest.fixture(scope="module")

@@ -15,78 +15,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.grid import RGRID, Grid, run, user_python
+from support.grid import Grid
 
-PY = user_python()
+from bench import containers
+from bench.measure import PY, Row, four_at_a_time, median, rgrid, small_files, timed
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was measured, the figure, and the target it must stay under."""
-
-    code: str
-    what: str
-    figure: float
-    must: float
-    unit: str = "×"
-    note: str = ""
-
-
-def timed(argv: list[str], *, cwd: Path, env: dict[str, str], code: int = 0) -> float:
-    """Seconds that a command takes; it must exit with ``code``."""
-    start = time.perf_counter()
-    done = run(argv, cwd=cwd, stdin=None, env=env, timeout=600)
-    seconds = time.perf_counter() - start
-    if done.code != code:
-        raise SystemExit(f"{argv}: exit {done.code}\n{done.errors}")
-    return seconds
-
-
-def median(measure: Callable[[], float], times: int) -> float:
-    """The median of ``times`` measurements."""
-    return statistics.median(measure() for _ in range(times))
-
-
-def rgrid(*args: str) -> list[str]:
-    """The command line of ``rgrid ARGS``, started as its installed entry point is."""
-    script = Path(sys.executable).with_name("rgrid")
-    return [str(script), *args] if script.exists() else [*RGRID, *args]
-
-
-UPPER = "import sys\nfrom pathlib import Path\nPath('out.txt').write_text(Path(sys.argv[1]).read_text().upper())\n"
+Bench = Callable[[Grid, Path], Iterator[Row]]
 
 
 def s3(grid: Grid, place: Path) -> Iterator[Row]:
     """200 small files, four at a time, against the same processes started bare."""
-    (place / "in").mkdir()
-    (place / "upper.py").write_text(UPPER)
-    for number in range(200):
-        (place / f"in/{number:03}.txt").write_text("some words\n" * 20)
-    names = [f"in/{number:03}.txt" for number in range(200)]
-    listing = "\n".join(names)
-    parallel = shutil.which("parallel")
-    bare = [parallel, "-j4", PY, "upper.py", "{}"] if parallel else ["xargs", "-P4", "-n1", PY, "upper.py"]
+    names = small_files(place)
+    tool = ""
 
-    def bare_once() -> float:
-        start = time.perf_counter()
-        subprocess.run(bare, cwd=place, input=listing.encode(), capture_output=True, check=True)
-        return time.perf_counter() - start
+    def bare() -> float:
+        nonlocal tool
+        seconds, tool = four_at_a_time([PY, "upper.py"], names, place)
+        return seconds
 
     def ours() -> float:
         shutil.rmtree(place / "outputs", ignore_errors=True)
         return timed(rgrid("run", "--batch", "in/*.txt", "--parallel", "4", "upper.py"), cwd=place, env=grid.env())
 
     ours()
-    base, got = median(bare_once, 3), median(ours, 3)
-    told = f"{got:.2f} s against {base:.2f} s of {'GNU parallel' if parallel else 'xargs -P4'}"
-    yield Row("S3", "batch of 200, process backend", got / base, 1.6, note=told)
+    base, got = median(bare, 3), median(ours, 3)
+    yield Row(
+        "S3", "batch of 200, process backend", got / base, 1.6, note=f"{got:.2f} s against {base:.2f} s of {tool}"
+    )
 
 
 def s5(grid: Grid, place: Path) -> Iterator[Row]:
@@ -280,34 +241,48 @@ def s13(grid: Grid, place: Path) -> Iterator[Row]:
     yield Row("S13", "idle grid, PSS of all processes", memory / 1e6, 350, "MB")
 
 
-BENCHES = {"S3": s3, "S5": s5, "S6": s6, "S7": s7, "S8": s8, "S9": s9, "S10": s10, "S13": s13}
+BENCHES: dict[str, Bench] = {"S3": s3, "S5": s5, "S6": s6, "S7": s7, "S8": s8, "S9": s9, "S10": s10, "S13": s13}
+ON_DOCKER: dict[str, Bench] = {"S1": containers.s1, "S2": containers.s2, "S2i": containers.s2i, "S8": s8, "S9": s9}
+
+
+def measured(folder: Path, name: str, env: dict[str, str], benches: Mapping[str, Bench]) -> None:
+    """Start a grid of its own and print the table of ``benches`` on it."""
+    grid = Grid(folder / name, env)
+    grid.home.mkdir()
+    start = time.perf_counter()
+    timed(rgrid("up"), cwd=folder, env=grid.env())
+    print(f"{'':4} {f'first start of the embedded grid, {name}':<44} {time.perf_counter() - start:8.2f} s {5:7.2f} s")
+    try:
+        for code, bench in benches.items():
+            place = folder / f"{code}-{name}"
+            place.mkdir()
+            for row in bench(grid, place):
+                mark = "" if row.figure <= row.must else "  over"
+                print(
+                    f"{row.code:4} {row.what:<44} {row.figure:8.2f} {row.unit:<2}{row.must:6.2f} {row.unit:<2}"
+                    f" {row.note}{mark}",
+                    flush=True,
+                )
+    finally:
+        timed(rgrid("down", "--force"), cwd=folder, env=grid.env())
 
 
 def main(wanted: list[str]) -> int:
     """Measure and print; exits 0: a slow machine is no failure, the table is what counts."""
-    unknown = [code for code in wanted if code not in BENCHES]
+    known = {**BENCHES, **ON_DOCKER}
+    unknown = [code for code in wanted if code not in known]
     if unknown:
-        raise SystemExit(f"unknown: {' '.join(unknown)}; there are {' '.join(BENCHES)}")
+        raise SystemExit(f"unknown: {' '.join(unknown)}; there are {' '.join(known)}")
+    plain = {code: bench for code, bench in BENCHES.items() if not wanted or code in wanted}
+    boxed = {code: bench for code, bench in ON_DOCKER.items() if not wanted or code in wanted}
     print(f"{'':4} {'what':<44} {'figure':>10} {'must':>9}")
     with tempfile.TemporaryDirectory(prefix="rgrid-b-") as folder:
-        grid = Grid(Path(folder) / "home")
-        grid.home.mkdir()
-        start = time.perf_counter()
-        timed(rgrid("up"), cwd=Path(folder), env=grid.env())
-        print(f"{'':4} {'first start of the embedded grid':<44} {time.perf_counter() - start:8.2f} s {5:7.2f} s")
-        try:
-            for code in wanted or BENCHES:
-                place = Path(folder) / code
-                place.mkdir()
-                for row in BENCHES[code](grid, place):
-                    mark = "" if row.figure <= row.must else "  over"
-                    print(
-                        f"{row.code:4} {row.what:<44} {row.figure:8.2f} {row.unit:<2}{row.must:6.2f} {row.unit:<2}"
-                        f" {row.note}{mark}",
-                        flush=True,
-                    )
-        finally:
-            timed(rgrid("down", "--force"), cwd=Path(folder), env=grid.env())
+        if plain:
+            measured(Path(folder), "process", {}, plain)
+        if boxed and (reason := containers.missing()):
+            print(f"left out on Docker: {' '.join(boxed)}: {reason}")
+        elif boxed:
+            measured(Path(folder), "docker", containers.ENV, boxed)
     print(f"{os.cpu_count()} cores; medians of this run")
     return 0
 

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from support.engine import IMAGE, require_image
 
 RGRID = (sys.executable, "-m", "rgrid")
 
@@ -104,8 +107,23 @@ def run(argv: Sequence[str], *, cwd: Path, stdin: bytes | None, env: Mapping[str
 @pytest.fixture(scope="session")
 def grid() -> Iterator[Grid]:
     """One embedded grid for the whole test run, started as a user would and stopped at the end."""
+    with started() as grid:
+        yield grid
+
+
+@pytest.fixture(scope="session")
+def docker_grid() -> Iterator[Grid]:
+    """Another, whose runner has containers."""
+    require_image(IMAGE)
+    with started(RGRID_RUNNER_BACKEND="docker") as grid:
+        yield grid
+
+
+@contextmanager
+def started(**extra: str) -> Iterator[Grid]:
+    """A grid of one's own, ``extra`` in the environment of everything; stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="rgrid-t-") as folder:
-        grid = Grid(Path(folder))
+        grid = Grid(Path(folder), extra)
         up = grid.rgrid("up")
         assert up.code == 0, up.errors
         try:

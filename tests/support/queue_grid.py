@@ -26,11 +26,11 @@ from rgrid_shared.specs import Resources, Spec
 from rgrid_shared.states import FailureClass, Status
 from support.control_plane import item, spec
 
-PLENTY: Capacity = {"slots": 1000, "cpu_millis": 10**9, "memory": 10**15, "disk": 10**15, "gpus": 64}
+PLENTY: Capacity = {"slots": 1000, "cpu_millis": 10**9, "memory": 10**15, "disk": 10**15, "gpus": [0, 1, 2, 3] * 16}
 USAGE = {"wall_ms": 1, "cpu_ms": 1, "max_rss": 1, "prepare_ms": 0, "deliver_ms": 0}
 
 
-def free(slots: int, **changes: int) -> Capacity:
+def free(slots: int, **changes: Any) -> Capacity:
     """Room for ``slots`` executions, and plenty of everything else unless said otherwise."""
     return {**PLENTY, "slots": slots, **changes}  # type: ignore[typeddict-item]
 
@@ -111,6 +111,8 @@ class QueueGrid:
             "slots": 1000,
             "labels": {},
             "runtimes": {"python3.11": "3.11.7"},
+            "images": {},
+            "allowed_images": [],
             "resources": {
                 "cpu_millis": 10**9,
                 "memory": 10**15,
@@ -119,7 +121,7 @@ class QueueGrid:
             },
             **changes,
         }
-        for name in ("labels", "runtimes", "resources"):
+        for name in ("labels", "runtimes", "images", "allowed_images", "resources"):
             row[name] = to_json(row[name])
         async with self.database.transaction() as tx:
             await tx.run("runner_register", **row)

@@ -7,9 +7,15 @@ WHERE batch_id = ANY (CAST(:ids AS text[])) AND latest
 GROUP BY batch_id, status
 
 -- name: hosts_online
-SELECT runtimes, labels, resources
+SELECT runtimes, labels, resources, allowed_images
 FROM runners
 WHERE NOT draining AND last_seen_at > clock_timestamp() - interval '40 seconds'
+
+-- name: hosts_known
+-- Those too that are away, and may come back: a host that sleeps, or is started on demand.
+SELECT runtimes, labels, resources, allowed_images
+FROM runners
+WHERE last_seen_at > clock_timestamp() - interval '1 day'
 
 -- name: batch_by_idempotency_key
 SELECT id, body_sha256

@@ -13,8 +13,8 @@ from typing import Final
 
 from rgrid_api.auth import UserAuth
 from rgrid_api.batches import validation
-from rgrid_api.batches.shapes import shape_of
-from rgrid_api.batches.views import load_batch
+from rgrid_api.batches.shapes import check_satisfiable, misfit, shape_of
+from rgrid_api.batches.views import known_hosts, load_batch, online_hosts
 from rgrid_api.db.session import Tx, to_json
 from rgrid_api.new_ids import new_id, new_ids
 from rgrid_api.queue.queue import Queue
@@ -51,7 +51,8 @@ class _Open:
 async def submit(services: Services, who: UserAuth, body: BatchSubmit, idempotency_key: str | None) -> Submitted:
     """Make a batch, or give the one that the same key and body made before.
 
-    Raises InvalidRequest, Conflict if blobs are missing, IdempotencyConflict if the key was used with another body.
+    Raises InvalidRequest, Unsatisfiable if no runner could ever run it, Conflict if blobs are missing,
+    IdempotencyConflict if the key was used with another body.
     """
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     validation.check_text(body, canonical)
@@ -64,6 +65,7 @@ async def submit(services: Services, who: UserAuth, body: BatchSubmit, idempoten
     async with services.database.transaction() as tx:
         made = await _insert(tx, services, who, batch, body, idempotency_key, fingerprint)
         if made:
+            await _check_hosts(tx, body["spec"])
             await _check_blobs(tx, who.project_id, body["spec"], body["items"])
             await _add_items(tx, services.queue, batch, 0, body["items"])
         batch_id = batch.id if made else await _made_before(tx, who, idempotency_key, fingerprint)
@@ -155,6 +157,13 @@ async def _made_before(tx: Tx, who: UserAuth, idempotency_key: str | None, finge
             f"this idempotency key made batch {row.id} from another body", hint="use a new key for a new batch"
         )
     return str(row.id)
+
+
+async def _check_hosts(tx: Tx, spec: Spec) -> None:
+    runtime, needs = spec["runtime"], spec["resources"]
+    online = await online_hosts(tx)
+    if online and all(misfit(runtime, needs, host) for host in online):
+        check_satisfiable(runtime, needs, online, await known_hosts(tx))
 
 
 async def _check_blobs(tx: Tx, project_id: str, spec: Spec | None, items: Sequence[Item]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Never
 
+from rgrid_shared import runtime_names
 from rgrid_shared.errors import InvalidRequest
 from rgrid_shared.specs import (
     MAX_ITEMS,
@@ -38,10 +39,10 @@ MAX_ENV_BYTES: Final = 1 << 20
 MAX_METADATA: Final = 64
 MAX_METADATA_CHARS: Final = 500
 MAX_REQUIREMENTS: Final = 10_000
+MAX_INDEXES: Final = 20
 MAX_LABELS: Final = 64
 MAX_TIMEOUT_S: Final = 366 * 86_400
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-RUNTIME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 RETRYABLE: Final = frozenset(kind.value for kind in FailureClass if kind.rule.user_may_retry)
@@ -75,7 +76,7 @@ def check_spec(spec: Spec) -> None:
     check_files(spec["files"], "spec.files")
     _check_script(spec)
     _check_tree(spec)
-    if not RUNTIME.fullmatch(spec["runtime"]):
+    if not runtime_names.is_valid(spec["runtime"]):
         refuse("spec.runtime", f"is no runtime name: {spec['runtime'][:80]!r}", hint="for example python3.11")
     if spec["requirements"] is not None:
         _check_requirements(spec["requirements"])
@@ -238,9 +239,13 @@ def _check_script(spec: Spec) -> None:
 def _check_requirements(requirements: Requirements) -> None:
     if len(requirements["lines"]) > MAX_REQUIREMENTS:
         refuse("spec.requirements.lines", f"holds more than {MAX_REQUIREMENTS:,} lines")
-    for number, line in enumerate(requirements["lines"]):
-        if "\n" in line or "\r" in line:
-            refuse(f"spec.requirements.lines[{number}]", "holds a line break")
+    options = requirements.get("options", [])
+    if len(options) > MAX_INDEXES:
+        refuse("spec.requirements.options", f"holds more than {MAX_INDEXES} lines")
+    for name, lines in (("lines", requirements["lines"]), ("options", options)):
+        for number, line in enumerate(lines):
+            if "\n" in line or "\r" in line:
+                refuse(f"spec.requirements.{name}[{number}]", "holds a line break")
 
 
 def _check_tree(spec: Spec) -> None:

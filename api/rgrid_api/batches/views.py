@@ -126,9 +126,18 @@ def may_be_held(row: RowMapping, counts: Counts) -> bool:
 
 async def online_hosts(tx: Tx) -> list[Host]:
     """What the runners that are online offer."""
+    return await _hosts(tx, "hosts_online")
+
+
+async def known_hosts(tx: Tx) -> list[Host]:
+    """What all runners offer that were there in the last day."""
+    return await _hosts(tx, "hosts_known")
+
+
+async def _hosts(tx: Tx, query: str) -> list[Host]:
     return [
-        Host(runtimes=row["runtimes"], labels=row["labels"], resources=row["resources"])
-        for row in (await tx.run("hosts_online")).mappings()
+        Host(row["runtimes"], row["labels"], row["resources"], row["allowed_images"])
+        for row in (await tx.run(query)).mappings()
     ]
 
 

@@ -21,7 +21,7 @@ from rgrid_shared.errors import Internal
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD: Final = "0001"
+HEAD: Final = "0003"
 """The newest migration; a test compares it with the files."""
 
 PATIENCE_S: Final = 30.0

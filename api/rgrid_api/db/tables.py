@@ -106,6 +106,8 @@ runners = Table(
     Column("slots", Integer, nullable=False),
     Column("labels", JSONB, nullable=False),
     Column("runtimes", JSONB, nullable=False),
+    Column("images", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("allowed_images", JSONB, nullable=False, server_default=text("'[]'")),
     Column("resources", JSONB, nullable=False),
     Column("draining", Boolean, nullable=False, server_default=text("false")),
     _time("registered_at", null=False),
@@ -269,6 +271,38 @@ attempts = Table(
         "ended_at",
         postgresql_where=text("NOT live AND log_seq > 0 AND log_size IS NULL"),
     ),
+)
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id")),
+    Column("lock", JSONB, nullable=False),
+    Column("interpreter", Text, nullable=False),
+    Column("object_key", Text),
+    Column("sha256", Text),
+    Column("size", BigInteger),
+    Column("unpacked", BigInteger),
+    Column("builder_id", Text, ForeignKey("runners.id")),
+    _time("building_until"),
+    _time("created_at", null=False),
+    _time("published_at"),
+    _time("last_used_at", null=False),
+    CheckConstraint("num_nulls(object_key, sha256, size, unpacked, published_at) IN (0, 5)", name="layers_archive"),
+    Index("layers_archived", "last_used_at", postgresql_where=text("object_key IS NOT NULL")),
+)
+
+layer_uploads = Table(
+    "layer_uploads",
+    metadata,
+    Column("object_key", Text, primary_key=True),
+    Column("key", Text, ForeignKey("layers.key"), nullable=False),
+    Column("runner_id", Text, ForeignKey("runners.id"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("s3_upload_id", Text, nullable=False),
+    _time("created_at", null=False),
+    Index("layer_uploads_open", "created_at"),
 )
 
 shapes = Table(

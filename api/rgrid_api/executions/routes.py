@@ -10,7 +10,7 @@ from rgrid_api.answers import answer
 from rgrid_api.deps import CurrentUser, Parts
 from rgrid_api.executions import service
 from rgrid_shared.specs import CancelRequest, StdinChunk
-from rgrid_shared.views import Changed, ExecutionDetail
+from rgrid_shared.views import Changed, ExecutionDetail, LockView
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"])
 
@@ -21,6 +21,14 @@ async def get_execution(execution: str, parts: Parts, who: CurrentUser) -> Respo
     async with parts.database.read() as tx:
         execution_id = await resolve.execution_id(tx, who.project_id, execution)
         return answer(await service.execution_detail(tx, execution_id))
+
+
+@router.get("/{execution}/lock", summary="The exact packages of an execution", response_model=LockView)
+async def get_lock(execution: str, parts: Parts, who: CurrentUser) -> Response:
+    """Pins with hashes, one a line, for another run with the same packages."""
+    async with parts.database.read() as tx:
+        execution_id = await resolve.execution_id(tx, who.project_id, execution)
+        return answer(await service.execution_lock(tx, execution_id))
 
 
 @router.post("/{execution}/cancel", summary="Cancel one execution", response_model=Changed)

@@ -6,15 +6,18 @@ import base64
 import binascii
 from typing import Final
 
+from sqlalchemy import select
+
 from rgrid_api.batches.shapes import hold_sentence
 from rgrid_api.batches.views import online_hosts
 from rgrid_api.db.session import Tx
 from rgrid_api.db.tables import batches, executions
 from rgrid_api.executions.views import EXECUTION_SELECT, attempt_view, execution_view
+from rgrid_api.layers.service import lock_of, packages_of
 from rgrid_shared.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from rgrid_shared.specs import StdinChunk
 from rgrid_shared.states import Status
-from rgrid_shared.views import ExecutionDetail
+from rgrid_shared.views import ExecutionDetail, LockView
 
 MAX_STDIN_CHUNK: Final = 1 << 20
 """Bytes of one stdin chunk."""
@@ -39,7 +42,23 @@ async def execution_detail(tx: Tx, execution_id: str) -> ExecutionDetail:
         "spec": row["spec"],
         "script": row["script"],
         "attempts": [attempt_view(attempt) for attempt in attempts],
+        "packages": await packages_of(tx, execution_id),
     }
+
+
+async def execution_lock(tx: Tx, execution_id: str) -> LockView:
+    """The exact packages that an execution had. Raises Conflict if there is nothing to be exact about."""
+    query = select(batches.c.spec).join(executions, executions.c.batch_id == batches.c.id)
+    spec = (await tx.conn.execute(query.where(executions.c.id == execution_id))).scalar_one_or_none()
+    if spec is None:
+        raise NotFound(f"there is no execution {execution_id}", hint="rgrid list")
+    lines = await lock_of(tx, execution_id)
+    if spec["requirements"] is not None and spec["requirements"]["lines"] and not lines:
+        raise Conflict(
+            f"what was installed for {execution_id} is not known (it never got that far)", hint="name another execution"
+        )
+    options = (spec["requirements"] or {}).get("options", [])
+    return {"execution_id": execution_id, "runtime": spec["runtime"], "lines": lines, "options": options}
 
 
 async def add_stdin(tx: Tx, execution_id: str, chunk: StdinChunk) -> None:

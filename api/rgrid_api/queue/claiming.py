@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +11,8 @@ from rgrid_api.batches.shapes import Host, misfit
 from rgrid_api.db.session import Tx
 from rgrid_api.queue.outcome import Ref
 from rgrid_api.queue.timing import Timing
-from rgrid_shared.protocol import Capacity, ClaimRequest
+from rgrid_shared import gpus
+from rgrid_shared.protocol import Capacity, ClaimRequest, HostResources
 from rgrid_shared.specs import Item, Resources
 
 _SHAPES_KEPT: Final = 10_000
@@ -24,21 +26,22 @@ class Needs:
     runtime: str
     resources: Resources
 
-    @property
-    def gpus(self) -> int:
-        """GPUs that one execution takes: naming a model or memory asks for one."""
-        wanted = self.resources
-        return wanted["gpus"] or int(bool(wanted["gpu_model"] or wanted["gpu_memory"]))
-
-    def fits(self, free: Capacity) -> bool:
-        """True if one execution fits into what is free."""
-        wanted = self.resources
-        return (
-            wanted["cpu_millis"] <= free["cpu_millis"]
-            and wanted["memory"] <= free["memory"]
-            and wanted["disk"] <= free["disk"]
-            and self.gpus <= free["gpus"]
-        )
+    def at_once(self, free: Capacity, host: HostResources) -> int:
+        """How many executions of this shape, and of no other, fit into what ``host`` has free."""
+        needs = self.resources
+        room = [free["slots"]]
+        for need, left in (
+            (needs["cpu_millis"], free["cpu_millis"]),
+            (needs["memory"], free["memory"]),
+            (needs["disk"], free["disk"]),
+        ):
+            if need:
+                room.append(left // need)
+        if each := gpus.wanted(needs):
+            fitting = {gpu["index"] for gpu in host["gpus"] if gpus.fits(gpu, needs)}
+            free_slots = Counter(index for index in free["gpus"] if index in fitting)
+            room.append(gpus.at_once(list(free_slots.values()), each))
+        return min(room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Claims:
             return None
         refs = zip(row.executions, row.attempts, strict=True)
         return Seen(
-            host=Host(runtimes=row.runtimes, labels=row.labels, resources=row.resources),
+            host=Host(row.runtimes, row.labels, row.resources, row.allowed_images),
             held=dict(zip(refs, row.cancelled, strict=True)),
             shapes=row.shapes,
         )
@@ -108,13 +111,16 @@ class Claims:
     async def claim(self, tx: Tx, runner_id: str, request: ClaimRequest, seen: Seen) -> list[Claimed]:
         """Claim what fits into ``request``'s free capacity, best first, in one round trip.
 
-        ``tx`` must hold the runner's row (``seen``). The same request id gets the same attempts again.
+        ``tx`` must hold the runner's row (``seen``). The same request id gets the same attempts again. GPUs are
+        counted, not dealt out: a host with several models may get executions of two shapes that want the same one;
+        its runner lets the later wait.
         """
         free = request["free"]
         fitting = [
-            needs
+            (needs, most)
             for needs in await self._needs_of(tx, seen.shapes)
-            if needs.fits(free) and not misfit(needs.runtime, needs.resources, seen.host)
+            if (most := needs.at_once(free, seen.host.resources))
+            and not misfit(needs.runtime, needs.resources, seen.host)
         ]
         rows = list(
             await tx.run(
@@ -122,16 +128,17 @@ class Claims:
                 runner_id=runner_id,
                 request_id=request["request_id"],
                 lease_s=self._timing.lease_s,
-                shapes=[needs.shape for needs in fitting],
-                cpus=[needs.resources["cpu_millis"] for needs in fitting],
-                memories=[needs.resources["memory"] for needs in fitting],
-                disks=[needs.resources["disk"] for needs in fitting],
-                gpuses=[needs.gpus for needs in fitting],
+                shapes=[needs.shape for needs, _ in fitting],
+                cpus=[needs.resources["cpu_millis"] for needs, _ in fitting],
+                memories=[needs.resources["memory"] for needs, _ in fitting],
+                disks=[needs.resources["disk"] for needs, _ in fitting],
+                gpuses=[gpus.wanted(needs.resources) for needs, _ in fitting],
+                mosts=[most for _, most in fitting],
                 slots=free["slots"],
                 cpu=free["cpu_millis"],
                 memory=free["memory"],
                 disk=free["disk"],
-                gpus=free["gpus"],
+                gpus=len(free["gpus"]),
             )
         )
         for row in rows:

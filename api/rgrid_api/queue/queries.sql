@@ -265,7 +265,7 @@ WITH RECURSIVE seen AS (
     UPDATE runners
     SET last_seen_at = clock_timestamp(), draining = coalesce(CAST(:draining AS boolean), draining)
     WHERE id = :runner_id AND token_id = :token_id
-    RETURNING labels, runtimes, resources
+    RETURNING labels, runtimes, allowed_images, resources
 ), owned AS MATERIALIZED (
     SELECT a.execution_id, a.attempt, e.cancel_requested_at IS NOT NULL AS cancelled
     FROM unnest(CAST(:executions AS text[]), CAST(:attempts AS integer[])) AS l (execution_id, attempt)
@@ -291,6 +291,7 @@ WITH RECURSIVE seen AS (
 SELECT
     s.labels,
     s.runtimes,
+    s.allowed_images,
     s.resources,
     (SELECT coalesce(array_agg(execution_id), '{}') FROM owned) AS executions,
     (SELECT coalesce(array_agg(attempt), '{}') FROM owned) AS attempts,
@@ -303,8 +304,8 @@ SELECT shape, runtime, resources FROM shapes WHERE shape = ANY(CAST(:ids AS text
 
 -- name: claim
 -- Locks rows and changes their state in one statement, filling what the runner has free: best first, each row takes
--- what its shape needs from what is left, a row that does not fit is passed over. A request that was answered before
--- gets the same attempts again, and no more.
+-- what its shape needs from what is left, a row that does not fit is passed over. :mosts says how many of a shape fit
+-- at all; no more are locked. A request that was answered before gets the same attempts again, and no more.
 WITH RECURSIVE kept AS MATERIALIZED (
     SELECT execution_id, attempt
     FROM attempts
@@ -320,13 +321,13 @@ WITH RECURSIVE kept AS MATERIALIZED (
     SELECT e.id, e.priority, e.rank, o.cpu, o.memory, o.disk, o.gpus
     FROM unnest(
         CAST(:shapes AS text[]), CAST(:cpus AS bigint[]), CAST(:memories AS bigint[]), CAST(:disks AS bigint[]),
-        CAST(:gpuses AS bigint[])
-    ) AS o (shape, cpu, memory, disk, gpus)
+        CAST(:gpuses AS bigint[]), CAST(:mosts AS bigint[])
+    ) AS o (shape, cpu, memory, disk, gpus, most)
     CROSS JOIN LATERAL (
         SELECT id, priority, rank FROM executions
         WHERE status = 'queued' AND shape = o.shape
         ORDER BY priority DESC, rank, id
-        LIMIT :slots
+        LIMIT o.most
         FOR UPDATE SKIP LOCKED
     ) e
     WHERE NOT EXISTS (SELECT FROM kept)

@@ -1,9 +1,11 @@
 -- name: runner_register
 -- A runner keeps its id as long as it comes with the same token.
-INSERT INTO runners (id, token_id, name, backend, version, slots, labels, runtimes, resources)
+INSERT INTO runners (
+    id, token_id, name, backend, version, slots, labels, runtimes, images, allowed_images, resources
+)
 VALUES (
     :id, :token_id, :label, :backend, :version, :slots, CAST(:labels AS jsonb), CAST(:runtimes AS jsonb),
-    CAST(:resources AS jsonb)
+    CAST(:images AS jsonb), CAST(:allowed_images AS jsonb), CAST(:resources AS jsonb)
 )
 ON CONFLICT (id) DO UPDATE
 SET name = excluded.name,
@@ -12,6 +14,8 @@ SET name = excluded.name,
     slots = excluded.slots,
     labels = excluded.labels,
     runtimes = excluded.runtimes,
+    images = excluded.images,
+    allowed_images = excluded.allowed_images,
     resources = excluded.resources,
     draining = false,
     registered_at = clock_timestamp(),
@@ -40,6 +44,16 @@ SELECT
 FROM runners r
 WHERE r.last_seen_at > clock_timestamp() - interval '7 days'
 ORDER BY r.name, r.id;
+
+-- name: runtimes_known
+-- Those too of runners that are away, and may come back.
+SELECT
+    runtimes,
+    images,
+    allowed_images,
+    NOT draining AND last_seen_at > clock_timestamp() - make_interval(secs => CAST(:lease_s AS float8)) AS online
+FROM runners
+WHERE last_seen_at > clock_timestamp() - interval '1 day';
 
 -- name: claimed_batches
 SELECT id, project_id, single, spec, env FROM batches WHERE id = ANY(CAST(:ids AS text[]));

@@ -57,6 +57,8 @@ async def _register(tx: Tx, token_id: str, runner_id: str, request: RegisterRequ
         slots=request["slots"],
         labels=to_json(request["labels"]),
         runtimes=to_json(request["runtimes"]),
+        images=to_json(request.get("images", {})),
+        allowed_images=to_json(request.get("allowed_images", [])),
         resources=to_json(request["resources"]),
     )
     made: str | None = found.scalar_one_or_none()

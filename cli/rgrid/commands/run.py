@@ -16,6 +16,7 @@ from rgrid_shared.errors import UsageError
 if TYPE_CHECKING:
     from rgrid.submit.argv import Line
     from rgrid.submit.plan import Plan, Prepared
+    from rgrid.submit.request import Exact
     from rgrid_shared.views import BatchView
 
 app = application()
@@ -92,7 +93,9 @@ def run(
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="python3.12, node20, … (yours by default).", rich_help_panel=NEEDS),
+        typer.Option(
+            metavar="NAME", help="python3.12, node20, ffmpeg, an image … (yours by default).", rich_help_panel=NEEDS
+        ),
     ] = None,
     cpu: Annotated[str | None, typer.Option(metavar="N", help="Cores: 2, 0.5.", rich_help_panel=NEEDS)] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="16GB, 512MiB.", rich_help_panel=NEEDS)] = None,
@@ -110,6 +113,10 @@ def run(
         bool | None,
         typer.Option("--network/--no-network", help="Let it reach the network (default: yes).", rich_help_panel=NEEDS),
     ] = None,
+    isolate: Annotated[
+        bool,
+        typer.Option("--isolate", help="A fresh container for every item.", rich_help_panel=NEEDS),
+    ] = False,
     require: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,7 +126,10 @@ def run(
     requirements: Annotated[
         str | None, typer.Option(metavar="FILE", help="Its requirements.", rich_help_panel=SCRIPT)
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="They are complete pins.", rich_help_panel=SCRIPT)] = False,
+    exact: Annotated[
+        str | None,
+        typer.Option(metavar="EXECUTION", help="Exactly the packages of that run.", rich_help_panel=SCRIPT),
+    ] = None,
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="More files to send.", rich_help_panel=SCRIPT)
     ] = None,
@@ -179,7 +189,8 @@ def run(
             flags[key.rstrip("_").replace("_", "-")] = value
     output.mode.json, output.mode.quiet = json, quiet
     known = {option for option in RunCommand.values(ctx.command, ctx) if option.startswith("--")}  # type: ignore[arg-type]
-    job = _understand(line, flags, known)
+    same = _packages_of(exact, profile, server) if exact else None
+    job = _understand(line, flags, known, same)
     if dry_run:
         return _show(job.plan)
     return _go(job, profile, server)
@@ -201,7 +212,15 @@ def _note(text: str) -> None:
         output.say(text)
 
 
-def _understand(line: Line, flags: dict[str, object], known: set[str]) -> _Job:
+def _packages_of(target: str, profile: str | None, server: str | None) -> Exact:
+    from rgrid.session import connect
+    from rgrid.submit.exact import packages_of
+
+    with connect(profile, server, start=True) as client:
+        return packages_of(client, target)
+
+
+def _understand(line: Line, flags: dict[str, object], known: set[str], exact: Exact | None) -> _Job:
     """Look at everything that was typed and at every file; nothing is sent."""
     from pathlib import Path
 
@@ -229,7 +248,7 @@ def _understand(line: Line, flags: dict[str, object], known: set[str]) -> _Job:
     folder = Path(prepared.located.path or f"{prepared.located.cwd}/-m").parent
     options = Options(flags, Defaults.load(folder, block.settings if block else None))
     source = item_source(options, taken.options)
-    request = build(line.script, taken.args, options, module=line.module, source=source)
+    request = build(line.script, taken.args, options, module=line.module, source=source, exact=exact)
     plan = plans.make_plan(request, home(), prepared)
     _misplaced(line, taken, known, declared)
     typed_dest = options.text("output-dir")

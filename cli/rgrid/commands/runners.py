@@ -44,14 +44,14 @@ def runners(json: Json = False, quiet: Quiet = False, profile: Profile = None, s
 
 def _row(runner: RunnerView, now: datetime) -> list[str]:
     has = runner["resources"]
-    gpus = sorted({gpu["model"] for gpu in has["gpus"]})
+    models = [gpu["model"] for gpu in has["gpus"]]
     return [
         runner["name"],
         Cell(runner["state"], COLOURS[runner["state"]]),
         f"{runner['busy']}/{runner['slots']}",
         f"{has['cpu_millis'] / 1000:g}",
         size_text(has["memory"]),
-        f"{len(has['gpus'])} × {', '.join(gpus)}" if gpus else "",
+        ", ".join(f"{models.count(model)} × {model}" for model in dict.fromkeys(models)),
         " ".join(sorted(runner["runtimes"])),
         " ".join(f"{name}={value}" for name, value in sorted(runner["labels"].items())),
         runner["backend"],

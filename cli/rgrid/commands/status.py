@@ -15,7 +15,10 @@ from rgrid.verbs import Json, Profile, Quiet, Select, ServerUrl, Target, Utc, ap
 from rgrid_shared.states import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rgrid.client import Client
+    from rgrid_shared.protocol import Usage
     from rgrid_shared.views import ExecutionDetail, ExecutionView
 
 ROWS = 20
@@ -122,11 +125,22 @@ def _execution(view: ExecutionDetail, *, utc: bool) -> None:
             ("Took", span_text(view["started_at"], view["ended_at"], now)),
             ("Runner", view["runner"]),
             ("Attempts", attempts),
-            ("CPU time", duration_text(usage["cpu_ms"] / 1000) if usage else ""),
-            ("Memory", size_text(usage["max_rss"]) if usage and usage["max_rss"] else ""),
+            *used(usage),
             ("Outputs", outputs),
         ]
     )
+
+
+def used(usage: Usage | None) -> Iterator[tuple[str, str]]:
+    """What the last attempt took of its host, as far as that was measured."""
+    if usage is None:
+        return
+    yield "CPU time", duration_text(usage["cpu_ms"] / 1000)
+    yield "Memory", f"{size_text(usage['max_rss'])} at most" if usage["max_rss"] else ""
+    read, written = usage.get("read_bytes", 0), usage.get("written_bytes", 0)
+    yield "Disk", f"{size_text(read)} read, {size_text(written)} written" if read or written else ""
+    percent, memory = usage.get("gpu_percent", 0), usage.get("gpu_memory", 0)
+    yield "GPU", f"{percent} % busy, {size_text(memory)} at most" if percent or memory else ""
 
 
 def _batch(client: Client, found: Found, *, utc: bool) -> None:

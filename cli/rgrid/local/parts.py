@@ -172,12 +172,16 @@ def api_part(layout: Layout, secrets: Secrets, port: int, store_url: str) -> Par
 def runner_part(layout: Layout, secrets: Secrets, url: str) -> Part:
     """One runner for this machine, with what ``RGRID_RUNNER_…`` says. It leaves running scripts to its successor."""
     chosen = {name: value for name, value in os.environ.items() if name.startswith("RGRID_RUNNER_")}
-    env = base_environment(layout, RUNNER) | {"RGRID_RUNNER_DRAIN_TIMEOUT": "1"} | chosen
+    ours = {
+        "RGRID_RUNNER_DRAIN_TIMEOUT": "1",
+        "RGRID_RUNNER_BACKEND": "process",
+        "RGRID_RUNNER_SHARE_LAYERS": "off",  # there is nobody to share them with
+    }
+    env = base_environment(layout, RUNNER) | ours | chosen
     env |= {
         "RGRID_API_URL": url,
         "RGRID_RUNNER_TOKEN": secrets.runner_token,
         "RGRID_RUNNER_DIR": str(layout.runner),
-        "RGRID_RUNNER_BACKEND": "process",
     }
     return Part(RUNNER, (*python(), "rgrid_runner.main"), env, ((signal.SIGTERM, 3.0), (signal.SIGTERM, 5.0)))
 

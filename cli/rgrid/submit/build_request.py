@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rgrid.submit import env_values, stdin, units
 from rgrid.submit.items import Files, ItemSource, JsonItems, Lines, Range
 from rgrid.submit.options import Options
-from rgrid.submit.request import RunRequest
+from rgrid.submit.request import Exact, RunRequest
 from rgrid_shared.errors import UsageError
 from rgrid_shared.specs import Resources
 from rgrid_shared.states import FailureClass
@@ -41,8 +41,18 @@ def item_source(options: Options, frozen: Mapping[str, Sequence[str]]) -> ItemSo
     return JsonItems(values[0]) if name == "batch-json" else Range(values[0])
 
 
-def build(script: str, args: Sequence[str], options: Options, *, module: bool, source: ItemSource | None) -> RunRequest:
+def build(
+    script: str,
+    args: Sequence[str],
+    options: Options,
+    *,
+    module: bool,
+    source: ItemSource | None,
+    exact: Exact | None = None,
+) -> RunRequest:
     """Check every option and put them together; raises UsageError naming the one that is wrong."""
+    if exact is not None and options.typed("requirements"):
+        raise UsageError("--exact and --requirements cannot go together.", hint="Drop one of them.")
     timeout = options.text("timeout")
     if source is not None:
         _no_braces(options)
@@ -53,7 +63,7 @@ def build(script: str, args: Sequence[str], options: Options, *, module: bool, s
         items=source,
         runtime=options.text("runtime"),
         requirements=options.text("requirements"),
-        exact=options.flag("exact"),
+        exact=exact,
         include=options.texts("include"),
         allow_large=options.flag("allow-large"),
         env=env_values.collect(options.pairs("env"), options.texts("env-file"), os.environ),
@@ -62,6 +72,7 @@ def build(script: str, args: Sequence[str], options: Options, *, module: bool, s
         retries=options.number("retries", 0, 100) or 0,
         retry_on=_classes(options.texts("retry-on")),
         network=options.flag("network", default=True),
+        isolate=options.flag("isolate"),
         name=_short(options.text("name"), "--name"),
         metadata=units.parse_pairs(options.pairs("metadata"), "--metadata"),
         priority=options.number("priority", -100, 100) or 0,

@@ -38,7 +38,7 @@ class FromEnvironment:
     notes: tuple[str, ...] = field(default=())
 
 
-def declared(located: Located, block: Block | None, given: str | None, *, exact: bool) -> Declared | None:
+def declared(located: Located, block: Block | None, given: str | None) -> Declared | None:
     """The first written source, None if there is none. ``given``: ``--requirements``.
 
     Raises:
@@ -47,28 +47,28 @@ def declared(located: Located, block: Block | None, given: str | None, *, exact:
     if block is not None and block.dependencies is not None:
         for line in block.dependencies:
             requirements_file.check(line, f"{located.typed}, dependencies")
-        return _made(list(block.dependencies), "pep723", block.requires_python, exact)
+        return _made(list(block.dependencies), "pep723", block.requires_python)
     beside = f"{os.path.dirname(located.path) or located.cwd}/requirements.txt"
     path = os.path.join(located.cwd, given) if given else beside
     requires = block.requires_python if block else ""
     if given or os.path.isfile(path):
         parsed = requirements_file.read(path, os.path.relpath(path, located.cwd))
-        found = _made(parsed.lines, "requirements.txt", requires, exact)
+        found = _made(parsed.lines, "requirements.txt", requires, parsed.options)
         if parsed.left_out:
             left = ", ".join(dict.fromkeys(parsed.left_out))
             return Declared(found.requirements, (f"{os.path.relpath(path, located.cwd)}: {left} stay here",))
         return found
-    return _pyproject(located, requires, exact)
+    return _pyproject(located, requires)
 
 
-def _made(lines: Sequence[str], source: str, requires: str, exact: bool) -> Declared:
-    loose = requirements_file.unpinned(lines) if exact else None
-    if loose:
-        raise UsageError(f"--exact: {loose!r} is not pinned.", hint="Pin every line (name==version), or drop --exact.")
-    return Declared({"lines": list(lines), "source": source, "requires_python": requires, "exact": exact})
+def _made(lines: Sequence[str], source: str, requires: str, options: Sequence[str] = ()) -> Declared:
+    made: Requirements = {"lines": list(lines), "source": source, "requires_python": requires, "exact": False}
+    if options:
+        made["options"] = list(options)
+    return Declared(made)
 
 
-def _pyproject(located: Located, requires: str, exact: bool) -> Declared | None:
+def _pyproject(located: Located, requires: str) -> Declared | None:
     folder = os.path.dirname(located.path) or located.cwd
     while not os.path.isfile(path := f"{folder}/pyproject.toml"):
         if folder in located.projects or not located.owns(folder):
@@ -85,9 +85,8 @@ def _pyproject(located: Located, requires: str, exact: bool) -> Declared | None:
     for line in kept:
         requirements_file.check(line, shown)
     pinned = _uv_pins(f"{folder}/uv.lock", kept)
-    made = _made(
-        pinned or kept, "lock" if pinned else "pyproject", requires or str(project.get("requires-python", "")), exact
-    )
+    python = requires or str(project.get("requires-python", ""))
+    made = _made(pinned or kept, "lock" if pinned else "pyproject", python)
     dropped = sorted(members & {requirements_file.canonical(str(line)) for line in lines})
     notes = (f"{shown}: {', '.join(dropped)} come from local sources and are not installed",) if dropped else ()
     return Declared(made.requirements, notes)

@@ -89,6 +89,8 @@ def _settings(plan: Plan) -> list[str]:
         out.append(f"retries       {spec['retry']['retries']}")
     if not spec["network"]:
         out.append("network       no")
+    if spec.get("isolate"):
+        out.append("isolated      yes, a fresh container for every item")
     if spec["env_names"]:
         out.append(f"environment   {', '.join(spec['env_names'])}")
     if plan.request.parallel:

@@ -7,11 +7,10 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from rgrid_shared.errors import UsageError
-
-Language = Literal["python", "bash", "node"]
+from rgrid_shared.specs import Language
 
 _BY_EXTENSION: Final[dict[str, Language]] = {
     ".py": "python",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rgrid.submit import dependencies, interpreters, items, locate, pep723, runtimes
+from rgrid.submit import dependencies, interpreters, items, locate, pep723, requirements_file, runtimes
 from rgrid.submit.arguments import ArgText, Arguments
 from rgrid.submit.bundle import Bundle
 from rgrid.submit.hashing import Hashed, Hasher
@@ -104,6 +104,7 @@ def make_plan(request: RunRequest, home: Path, prepared: Prepared | None = None)
     if found.closure.search and "PYTHONPATH" not in env:
         # Relative to the working directory, for only the runner knows where the workspace lies.
         env["PYTHONPATH"] = ":".join(os.path.relpath(path, located.cwd) for path in found.closure.search)
+    _check_variables(requirements, env)
     spec = build_spec(
         request,
         bundle,
@@ -172,7 +173,10 @@ def _dependencies(
     notes: tuple[str, ...] = ()
     if ready.scan.problem:
         notes = (f"{located.typed} cannot be read as Python ({ready.scan.problem}): what it imports stays here",)
-    written = dependencies.declared(located, ready.block, request.requirements or None, exact=request.exact)
+    if request.exact is not None:
+        runtime = runtimes.named(request.runtime, "python") if request.runtime else request.exact.runtime
+        return ready, request.exact.requirements, runtime, notes
+    written = dependencies.declared(located, ready.block, request.requirements or None)
     requires = ready.block.requires_python if ready.block else ""
     if written is not None:
         requires = written.requirements["requires_python"]
@@ -181,8 +185,12 @@ def _dependencies(
     if written is not None and runtime:
         return ready, _or_none(written.requirements), runtime, notes
     wanted = ready.scan.closure.wanted if written is None else []
-    if not wanted and runtime:
+    if runtime and not wanted:
         return ready, None, runtime, notes
+    if runtime and runtimes.brings_packages(runtime):
+        # It was chosen for what is in it; this machine's versions would only hide that.
+        names = ", ".join(sorted({want.module.partition(".")[0] for want in wanted}))
+        return ready, None, runtime, (*notes, f"{names}: as the runtime {runtime} has them")
     python = interpreters.ask(interpreters.find(ready.environ), ready.environ, cache)
     runtime = runtime or runtimes.python_for(python.minor, requires)
     if written is not None:
@@ -201,6 +209,15 @@ def _dependencies(
         roots += new
         again = scan(located, ready.ignored, ready.environ, extra_roots=roots)
         ready = Prepared(located, ready.ignored, again, ready.block, ready.environ)
+
+
+def _check_variables(requirements: Requirements | None, env: Mapping[str, str]) -> None:
+    """Every variable that an address of packages names has to have a value."""
+    if requirements is None:
+        return
+    used = requirements_file.variables([*requirements["lines"], *requirements.get("options", [])])
+    for name in sorted(used - env.keys()):
+        raise UsageError(f"The requirements name ${{{name}}}, which has no value.", hint=f"Add -e {name}")
 
 
 def _or_none(requirements: Requirements) -> Requirements | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,12 +13,18 @@ from rgrid_shared.errors import UsageError
 _NAME: Final = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 _SPEC: Final = re.compile(r"\s*(?:~=|===?|!=|<=?|>=?)\s*[\w.*+!-]+\s*")
 _VCS: Final = re.compile(r"(?:^|@\s*)(?:git|hg|svn|bzr)\+", re.IGNORECASE)
-_INDEX_OPTIONS: Final = (
-    "-i",
-    "--index-url",
-    "--extra-index-url",
-    "-f",
-    "--find-links",
+_REMOTE_VCS: Final = re.compile(r"(?:^|@\s*)git\+(?:https?|ssh)://(?P<place>\S+)", re.IGNORECASE)
+_SECRET: Final = re.compile(r"(?P<scheme>[a-z0-9+.-]+)://(?P<user>[^/@:\s]*)(?P<password>:[^/@\s]*)?@", re.IGNORECASE)
+_VARIABLE: Final = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_INDEXES: Final = {
+    "-i": "--index-url",
+    "--index-url": "--index-url",
+    "--extra-index-url": "--extra-index-url",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
+}
+"""Options that travel if they name a web address, as they are called there."""
+_OTHER_OPTIONS: Final = (
     "--no-index",
     "--trusted-host",
     "--pre",
@@ -32,9 +38,10 @@ _INDEX_OPTIONS: Final = (
 
 @dataclass(slots=True)
 class Parsed:
-    """``lines``: requirements in order; ``left_out``: options and constraints that do not travel."""
+    """``lines``: requirements in order; ``options``: indexes; ``left_out``: options and constraints that stay."""
 
     lines: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -81,6 +88,7 @@ def _read(path: str, show: str, parsed: Parsed, constraints: list[str] | None, a
                 held = Parsed()
                 _read(inner, nested, held, None, (*above, real))
                 constraints += held.lines
+                parsed.options += held.options
                 parsed.left_out += held.left_out
             else:
                 _read(inner, nested, parsed, constraints, (*above, real))
@@ -89,7 +97,10 @@ def _read(path: str, show: str, parsed: Parsed, constraints: list[str] | None, a
                 f"{where}: an editable requirement cannot travel: {line}",
                 hint="Modules that the script imports from its own project travel by themselves: drop the line.",
             )
-        elif option in _INDEX_OPTIONS:
+        elif option in _INDEXES and value.startswith(("http://", "https://")):
+            _no_secret(value, where)
+            parsed.options.append(f"{_INDEXES[option]} {value}")
+        elif option in _INDEXES or option in _OTHER_OPTIONS:
             parsed.left_out.append(f"the option {option}")
         elif option:
             raise UsageError(f"{where}: rgrid does not know the option {option}.", hint="Remove it from the file.")
@@ -125,14 +136,18 @@ def _option(line: str) -> tuple[str, str]:
 
 def check(line: str, where: str) -> str:
     """A requirement as it travels; raises UsageError naming ``where`` if it cannot."""
+    _no_secret(line, where)
     if _VCS.search(line):
+        if _REMOTE_VCS.search(line):
+            return line
         raise UsageError(
-            f"{where}: a requirement from version control cannot travel: {line}",
-            hint="Name a released version, for example package==1.2.",
+            f"{where}: a requirement from this repository cannot travel: {line}",
+            hint="Name it as git+https://…, or a released version, for example package==1.2.",
         )
     body = re.split(r"\s--(?:hash|config-settings?|global-option)\b", line)[0]
     requirement = re.split(r"\s*;", body)[0].strip()
-    if requirement.startswith((".", "/", "~", "file:")) or requirement.endswith((".whl", ".tar.gz", ".zip")):
+    archive = requirement.endswith((".whl", ".tar.gz", ".zip")) and "://" not in requirement
+    if archive or requirement.startswith((".", "/", "~", "file:")):
         raise UsageError(
             f"{where}: a requirement by a local path cannot travel: {line}",
             hint="Modules that the script imports from its own project travel by themselves: drop the line.",
@@ -156,14 +171,24 @@ def check(line: str, where: str) -> str:
     return line
 
 
+def _no_secret(text: str, where: str) -> None:
+    """A spec is no place for secrets: what runs elsewhere gets them as environment values, which are encrypted."""
+    found = _SECRET.search(text)
+    # A name alone is a token by https, and just a name by ssh.
+    secret = found and (found["password"] or ("" if found["scheme"].lower().endswith("ssh") else found["user"]))
+    if secret and not _VARIABLE.search(secret):
+        raise UsageError(
+            f"{where}: the address holds a secret.",
+            hint="Write it as https://user:${TOKEN}@…, and give its value with -e TOKEN.",
+        )
+
+
 def canonical(line: str) -> str:
     """The normalised name of a requirement (PEP 503)."""
     match = _NAME.match(line)
     return re.sub(r"[-_.]+", "-", match[1]).lower() if match else ""
 
 
-def unpinned(lines: Sequence[str]) -> str | None:
-    """The first line that is no exact pin, or None."""
-    return next(
-        (line for line in lines if not re.search(r"===?\s*[^*\s]+$", re.split(r"\s*;|\s--", line)[0].strip())), None
-    )
+def variables(lines: Iterable[str]) -> set[str]:
+    """The names that stand as ``${NAME}`` in requirements or options, for whose values the runner asks."""
+    return {name for line in lines for name in _VARIABLE.findall(line)}

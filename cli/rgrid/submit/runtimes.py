@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rgrid.submit.interpreters import which
-from rgrid.submit.locate import Language
+from rgrid_shared import runtime_names
 from rgrid_shared.errors import UsageError
+from rgrid_shared.specs import Language
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _SPECIFIER: Final = re.compile(r"\s*(~=|===?|!=|<=?|>=?)\s*(\d+)(?:\.(\d+|\*))?(?:\.[\w.*+]+)?\s*")
 PYTHONS: Final = tuple(f"3.{minor}" for minor in range(10, 15))
 
@@ -18,15 +18,19 @@ PYTHONS: Final = tuple(f"3.{minor}" for minor in range(10, 15))
 def named(text: str, language: Language) -> str:
     """The runtime that ``--runtime`` names: ``3.12`` and ``python312`` are ``python3.12``; raises UsageError.
 
-    A name that is of another kind than the script is refused; one that is of no known kind is left to the grid.
+    A name that is of another kind than the script is refused; one that is of no known kind is left to the grid, and so
+    is an image (``reg.example/lab/tools:3``).
     """
+    if runtime_names.is_image(text):
+        runtime_names.normal(text)
+        return text
     name = text.strip().lower()
     short = re.fullmatch(r"(?:python|py)?-?3\.?(\d{1,2})", name)
     if short:
         name = f"python3.{short[1]}"
     elif re.fullmatch(r"node(?:js)?-?(\d+)", name):
         name = "node" + re.sub(r"\D", "", name)
-    if not _NAME.fullmatch(name):
+    if not runtime_names.is_valid(name):
         raise UsageError(
             f"--runtime {text!r} is not the name of a runtime.", hint="Write it like --runtime python3.12."
         )
@@ -37,9 +41,37 @@ def named(text: str, language: Language) -> str:
         raise UsageError(
             f"There is no runtime {text!r}.", hint=f"Known: {', '.join('python' + version for version in PYTHONS)}."
         )
-    if kind in ("python", "node", "bash") and kind != language:
+    if runtime_names.language_of(name) not in (None, language):
         raise UsageError(f"The script is for {language}; the runtime {name} cannot run it.", hint="Drop --runtime.")
     return name
+
+
+def brings_packages(runtime: str) -> bool:
+    """True if a runtime is more than an interpreter: a ready-made one, or an image."""
+    return runtime_names.language_of(runtime) is None
+
+
+def check_offered(runtime: str, offered: Sequence[str], allowed: Sequence[str]) -> None:
+    """Refuse a runtime that is not among those ``offered``, or an image that no pattern of ``allowed`` fits.
+
+    UsageError, which names what may be meant.
+    """
+    if runtime in offered:
+        return
+    if runtime_names.is_image(runtime):
+        if runtime_names.allowed(runtime, allowed):
+            return
+        may = (
+            f"It may run: {', '.join(allowed)}." if allowed else "It runs no images that are named; see rgrid runtimes."
+        )
+        raise UsageError(f"No runner of this grid may run the image {runtime}.", hint=may)
+    from difflib import get_close_matches
+
+    near = get_close_matches(runtime, offered, n=3, cutoff=0.6)
+    meant = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(
+        f"No runner of this grid offers the runtime {runtime}.", hint=f"{meant}rgrid runtimes lists what it offers."
+    )
 
 
 def python_for(minor: str, requires: str) -> str:

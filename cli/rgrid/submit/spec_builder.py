@@ -96,6 +96,7 @@ def build_spec(
             "path": located.typed if located.module else paths.relative(located.real),
             "argv0": paths.arg(argv0),
             "name": located.typed if located.module else os.path.basename(located.typed),
+            "language": located.language,
         },
         "files": shipped,
         "dirs": sorted(paths.relative(path) for path in folders),
@@ -106,6 +107,7 @@ def build_spec(
         "timeout_s": request.timeout_s,
         "retry": {"retries": request.retries, "on": list(request.retry_on)},
         "network": request.network,
+        "isolate": request.isolate,
         "stdin": wire_stdin,
         "env_names": env_names,
     }

@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from rgrid.submit import runtimes
 from rgrid.submit.hashing import Hashed
 from rgrid.submit.missing import missing, summary
 from rgrid.submit.plan import Plan
 from rgrid.submit.progress import Progress, Silent
-from rgrid_shared.errors import Conflict, IdempotencyConflict, RgridError, UsageError
+from rgrid_shared.errors import Conflict, IdempotencyConflict, RgridError
 from rgrid_shared.specs import PAGE_ITEMS, BatchSubmit, Item
 
 if TYPE_CHECKING:
@@ -72,11 +73,10 @@ def send(
 
 def _check_runtime(client: Client, runtime: str) -> None:
     """Refuse a runtime that was asked for by name and that no runner has ever offered."""
-    offered = {name for runner in client.runners()["runners"] for name in runner["runtimes"]}
-    if offered and runtime not in offered:
-        raise UsageError(
-            f"No runner of this grid offers the runtime {runtime}.", hint=f"It offers: {', '.join(sorted(offered))}."
-        )
+    known = client.runtimes()
+    offered = [each["name"] for each in known["runtimes"]]
+    if offered:
+        runtimes.check_offered(runtime, offered, known["allowed_images"])
 
 
 def _upload(client: Client, plan: Plan, absent: list[Hashed], progress: Callable[[str, int], Progress] | None) -> None:

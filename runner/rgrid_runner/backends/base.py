@@ -7,13 +7,15 @@ or ended, and goes on with it. ``tests/contract/backends`` holds every implement
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
+from rgrid_runner.files import remove_tree
 from rgrid_shared.errors import RgridError
 from rgrid_shared.states import FailureClass, Stream
 
@@ -41,10 +43,50 @@ class UnknownRun(KeyError):
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is present. ``id``: of its content; ``env``: the environment that it sets."""
+
+    id: str
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory or file of the host, ``source``, that a container sees at ``target`` (absolute)."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What a container for a run is like; a backend without containers does not look at it.
+
+    ``image``: id of an image that is present. ``batch``: runs of one batch may use one container one after another,
+    and never those of two. ``network``: False is no network at all. ``gpus``: device ids, as NVML calls them (UUID).
+    ``isolate``: a fresh container for this run alone. ``warm``: the script may be forked from an interpreter that is
+    kept for the batch. ``mounts``: in order, a later one may lie below an earlier. ``tmp`` and ``shm``: bytes of
+    ``/tmp`` and ``/dev/shm``, 0 for the backend's default.
+    """
+
+    image: str
+    batch: str
+    network: bool = True
+    gpus: tuple[str, ...] = ()
+    isolate: bool = False
+    warm: bool = False
+    mounts: tuple[Mount, ...] = ()
+    tmp: int = 0
+    shm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StartOrder:
     """What to run.
 
     ``key``: ``<execution_id>.<attempt>``, unique for good. ``env``: the whole environment, nothing is added.
+    ``argv[0]`` and ``cwd`` are as the script sees them: in a container, paths of that.
     ``spool``: a directory that belongs to this run until ``clean`` removes it; made if it is not there.
     ``timeout_s``: script time from exec; frozen time and the host's sleep do not count. None: no limit.
     ``grace_s``: from TERM to KILL. ``stdin``: a file, ``"stream"`` (fed by ``feed``) or None (empty).
@@ -64,6 +106,7 @@ class StartOrder:
     cpu_millis: int
     log_limit: int
     lease_until: float | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +136,11 @@ class StreamTotals:
 class Exit:
     """How a run ended. When it exists, nothing that the script started runs any more.
 
-    ``failure``: None if and only if the script exited with 0 by itself. ``exit_code``: as a shell reports it
-    (128 + signal); None if it is not known. ``message``: one sentence for people. ``cpu_ms``/``max_rss`` (bytes):
-    the script and what it started. ``streams``: one for each ``Stream`` that has chunks or cut-off bytes.
-    ``last_seq``: the last chunk's number, 0 if there is none. ``stderr_tail``: the end of stderr, even when the
-    log limit cut it from the chunks.
+    ``failure``: None if and only if the script exited with 0 by itself. ``exit_code``: as a shell reports it (128 +
+    signal); None if it is not known. ``message``: one sentence for people. ``cpu_ms``, ``max_rss``, ``read_bytes`` and
+    ``written_bytes`` (from and to disks): the script and what it started. ``streams``: one for each ``Stream`` that
+    has chunks or cut-off bytes. ``last_seq``: the last chunk's number, 0 if there is none. ``stderr_tail``: the end of
+    stderr, even when the log limit cut it from the chunks.
     """
 
     exit_code: int | None
@@ -112,12 +155,34 @@ class Exit:
     streams: tuple[StreamTotals, ...]
     last_seq: int
     stderr_tail: str
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 class Backend(ABC):
-    """Runs scripts. Every method but ``start`` and ``open`` raises ``UnknownRun`` for a key that is not known."""
+    """Runs scripts. What takes a key, but for ``start``, raises ``UnknownRun`` for one that it does not know."""
 
     name: ClassVar[str]
+    owner: int | None = None
+    """The user and group id that a script's files must belong to; None: the agent's own."""
+
+    async def image(self, reference: str, say: Callable[[str], None]) -> Image | None:
+        """The image that ``reference`` names, fetched if it has to be, which ``say`` tells; None without containers.
+
+        BackendError: it cannot be had.
+        """
+        return None
+
+    async def prewarm(self, image: str) -> None:  # noqa: B027 - most have nothing to warm
+        """Expect runs in this image (an id) soon. BackendError."""
+
+    async def prepare(self, directory: Path, disk: int) -> None:
+        """Make ``directory``, which holds what a run may write. ``disk``: its bytes, 0 for the backend's default."""
+        directory.mkdir(parents=True, exist_ok=True)
+
+    async def clear(self, directory: Path) -> None:
+        """Take back what ``prepare`` made, with everything in it. No-op if there is nothing."""
+        await asyncio.to_thread(remove_tree, directory)
 
     @abstractmethod
     async def open(self) -> list[str]:

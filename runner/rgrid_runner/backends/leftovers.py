@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Final
 
-from rgrid_runner.backends.spool import Identity
+from rgrid_runner.backends.spool import Container, Identity
+from rgrid_runner.shim.cgroup import Reach
 from rgrid_runner.shim.linux import BOOT_ID, IS_LINUX
 from rgrid_runner.shim.tree import start_tick
 
 _ROUNDS: Final = 50
+_PAUSE_S: Final = 0.01
 
 
 def kill(identity: Identity) -> None:
@@ -31,6 +34,9 @@ def kill(identity: Identity) -> None:
     shim, tick = identity.shim
     if tick and start_tick(shim) == tick:
         _send(shim)
+    if identity.container:
+        _kill_container(identity.container)
+        return
     if not IS_LINUX:
         _send(-identity.script[0])
         return
@@ -40,6 +46,16 @@ def kill(identity: Identity) -> None:
             return
         for pid in found:
             _send(pid)
+
+
+def _kill_container(container: Container) -> None:
+    """PID 1 as well; the engine removes what is left. No other container ever has a cgroup of this name."""
+    reach = Reach(str(container.cgroup))
+    for _ in range(_ROUNDS):
+        if not reach.pids():
+            return
+        reach.kill()
+        time.sleep(_PAUSE_S)
 
 
 def _belongs(pid: int, identity: Identity) -> bool:

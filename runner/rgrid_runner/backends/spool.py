@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ from rgrid_runner.shim import frames
 from rgrid_shared.states import FailureClass, Stream
 
 _BLOCK: Final = 1024 * 1024
+_REUSABLE, _MORE = 13, 14
+"""Fields of a status from here on are not written by a shim of an earlier version."""
 _STREAMS: Final = {frames.STDOUT: Stream.STDOUT, frames.STDERR: Stream.STDERR, frames.SYSTEM: Stream.SYSTEM}
 
 
@@ -69,10 +72,25 @@ class LogReader:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """The container that a run is in.
+
+    Its id, its control directory, the host's pid of its PID 1 with the start tick, and the cgroup directory (that of
+    the freezer in cgroup v1) that reaches all its processes.
+    """
+
+    name: str
+    control: Path
+    keeper: tuple[int, int]
+    cgroup: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Which processes a run is: the shim's and the script's pid with their start ticks, and what marks its children.
 
-    ``marks``: ``NAME=value`` pairs of the environment that no other run has.
+    ``marks``: ``NAME=value`` pairs of the environment that no other run has. ``container``: what the run is in, if it
+    is in one; the script's own pid is 0 then.
     """
 
     boot_id: bytes
@@ -80,6 +98,7 @@ class Identity:
     script: tuple[int, int]
     started_at: datetime
     marks: tuple[bytes, ...]
+    container: Container | None = None
 
 
 def remove(spool: Path) -> None:
@@ -98,12 +117,31 @@ def read_identity(spool: Path) -> Identity | None:
     if fields is None:
         return None
     shim, shim_tick, script, script_tick, started_ns = map(int, fields[1:6])
-    return Identity(fields[0], (shim, shim_tick), (script, script_tick), _time(started_ns), tuple(fields[6:]))
+    marks = tuple(takewhile(bool, fields[6:]))
+    place = fields[7 + len(marks) :]
+    return Identity(
+        fields[0],
+        (shim, shim_tick),
+        (script, script_tick),
+        _time(started_ns),
+        marks,
+        _container(place) if place else None,
+    )
+
+
+def _container(fields: list[bytes]) -> Container:
+    name, control, keeper, tick, cgroup = fields
+    return Container(name.decode(), Path(os.fsdecode(control)), (int(keeper), int(tick)), Path(os.fsdecode(cgroup)))
 
 
 def read_status(spool: Path) -> list[bytes] | None:
     """The fields of the status, or None if the run has not ended in order."""
     return _read_frame(spool / frames.STATUS_FILE)
+
+
+def reusable(status: list[bytes]) -> bool:
+    """True if what the run was in is as it was before it."""
+    return len(status) > _REUSABLE and status[_REUSABLE] == frames.YES
 
 
 def log_bytes(spool: Path) -> int:
@@ -119,7 +157,8 @@ def exit_of(spool: Path, status: list[bytes], *, timeout_s: float | None = None)
     raw, cause, started_ns, ended_ns, wall_ms, cpu_ms, max_rss, last_seq, cut_out, cut_err, peak = map(int, status[:11])
     code = os.waitstatus_to_exitcode(raw) if raw >= 0 else None
     signum = -code if code is not None and code < 0 else None
-    failure, message = _verdict(cause, status[11].decode(), code, peak, timeout_s)
+    read_bytes, written_bytes, memory = map(int, status[_MORE : _MORE + 3] or (0, 0, 0))
+    failure, message = _verdict(cause, status[11].decode(), code, timeout_s, peak, memory)
     streams, _ = totals(spool, {Stream.STDOUT: cut_out, Stream.STDERR: cut_err})
     return Exit(
         exit_code=128 + signum if signum else code,
@@ -134,6 +173,8 @@ def exit_of(spool: Path, status: list[bytes], *, timeout_s: float | None = None)
         streams=streams,
         last_seq=last_seq,
         stderr_tail=status[12].decode("utf-8", "replace"),
+        read_bytes=read_bytes,
+        written_bytes=written_bytes,
     )
 
 
@@ -190,15 +231,14 @@ def _stderr_tail(spool: Path) -> str:
 
 
 def _verdict(
-    cause: int, reason: str, code: int | None, peak: int, timeout_s: float | None
+    cause: int, reason: str, code: int | None, timeout_s: float | None, peak: int, memory: int
 ) -> tuple[FailureClass | None, str]:
     """Failure class and sentence."""
     if cause == frames.BY_TIMEOUT:
         limit = f" of {timeout_s:g} s" if timeout_s is not None else ""
         return FailureClass.TIMEOUT, f"It ran into its time limit{limit} and was stopped."
     if cause == frames.BY_MEMORY:
-        used = f" It used {peak / 2**20:.0f} MiB." if peak else ""
-        return FailureClass.OOM, f"It was killed because memory ran out.{used}"
+        return FailureClass.OOM, f"It was killed because memory ran out{_used(peak, memory)}"
     if cause == frames.BY_REQUEST:
         failure = FailureClass(reason)
         return failure, failure.rule.sentence
@@ -206,6 +246,8 @@ def _verdict(
         return FailureClass.RUNNER_LOST, "The runner was without its server for too long; the script was killed."
     if cause == frames.BY_HOST:
         return FailureClass.PREEMPTED, "The runner's host was shutting down."
+    if cause == frames.BY_LOSS:
+        return FailureClass.INFRASTRUCTURE, "The container that the script was in died."
     if cause == frames.BY_DISK:
         return FailureClass.INFRASTRUCTURE, "The runner's disk is full."
     if code is None:
@@ -213,6 +255,19 @@ def _verdict(
     if code < 0:
         return FailureClass.SCRIPT, f"It was killed by {_signal_name(-code)}."
     return (FailureClass.SCRIPT, f"It exited with code {code}.") if code else (None, "")
+
+
+def _used(peak: int, memory: int) -> str:
+    """The end of a sentence: how much it was, of which limit, and what helps. All in bytes, 0 for unknown or none."""
+    if not peak:
+        return "."
+    if not memory:
+        return f": it used {_mib(peak)}."
+    return f": it used {_mib(peak)} of its limit of {_mib(memory)}. Ask for more with --memory."
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
 
 
 def _signal_name(signum: int) -> str:

@@ -21,6 +21,7 @@ KILL = 3  # key, reason, b"1" to leave out TERM and grace
 FREEZE = 4  # key
 THAW = 5  # key
 RENEW = 6  # key, milliseconds of CLOCK_BOOTTIME
+START_IN = 7  # a container (see ``place.py``), then the fields of START
 
 # shim → agent
 HELLO = 20  # version, pid, key or nothing, bytes of stdin taken
@@ -38,8 +39,11 @@ STATUS_FILE = "status"
 
 STDOUT, STDERR, SYSTEM = 1, 2, 3
 
+YES = b"1"
+"""A field that says yes; an empty one says no."""
+
 # why a run ended
-BY_ITSELF, BY_TIMEOUT, BY_MEMORY, BY_REQUEST, BY_LEASE, BY_HOST, BY_DISK = range(7)
+BY_ITSELF, BY_TIMEOUT, BY_MEMORY, BY_REQUEST, BY_LEASE, BY_HOST, BY_DISK, BY_LOSS = range(8)
 
 HEADER = Struct("<IBI")
 CHUNK = Struct("<IBQQ")  # data bytes, stream, seq, microseconds since 1970

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
-from rgrid_runner.shim import tree
+TYPE_CHECKING = False  # ``typing`` costs 10 ms
+if TYPE_CHECKING:
+    from rgrid_runner.shim.holder import Holder
 
 _MS = 1_000_000
 _LOOK_MS = 1000
@@ -16,15 +18,14 @@ def boottime_ms() -> int:
 
 
 class Freezer:
-    """Stops and resumes everything below ``root`` (the shim), and counts the time that it stood.
+    """Stops and resumes what ``held`` holds, and counts the time that it stood.
 
     ``lease_ms``: when the lease ends (CLOCK_BOOTTIME), 0 for no lease. ``lost_after_ms``: how long after that the run
     is lost.
     """
 
-    def __init__(self, root: int, group: int, lease_ms: int, lost_after_ms: int) -> None:
-        self._root = root
-        self._group = group
+    def __init__(self, held: Holder, lease_ms: int, lost_after_ms: int) -> None:
+        self._held = held
         self._lease_ms = lease_ms
         self._lost_after_ms = lost_after_ms
         self._by_agent = False
@@ -80,10 +81,10 @@ class Freezer:
     def _stand(self) -> None:
         if not self._since:
             self._since = time.monotonic_ns()
-            tree.stop(self._root, self._group)
+            self._held.stop()
 
     def _go_on(self) -> None:
         if self._since and not (self._by_agent or self._by_lease):
             self._stood_ns += time.monotonic_ns() - self._since
             self._since = 0
-            tree.resume(self._root, self._group)
+            self._held.resume()

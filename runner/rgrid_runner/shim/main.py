@@ -21,8 +21,8 @@ def main() -> None:
     os.closerange(5, 1024)
     os.chdir("/")
     os.umask(0o022)  # the script's
-    go_on_guarded()
-    Server(agent=3, listener=4).serve()
+    note = go_on_guarded()
+    Server(agent=3, listener=4, note=note).serve()
 
 
 if __name__ == "__main__":

@@ -20,12 +20,17 @@ def output_pipe() -> tuple[int, int]:
     """A pipe for what the script writes: our end (not blocking) and the script's."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
+    enlarge(reading)
+    return reading, writing
+
+
+def enlarge(pipe: int) -> None:
+    """Let a pipe hold more, if the system lets us."""
     if _SET_SIZE:
         try:
-            fcntl.fcntl(reading, _SET_SIZE, _PIPE_BYTES)
+            fcntl.fcntl(pipe, _SET_SIZE, _PIPE_BYTES)
         except OSError:
-            return reading, writing  # the user has many pipes: the ordinary size works too
-    return reading, writing
+            return  # the user has many pipes: the ordinary size works too
 
 
 def read_all(fd: int, take: Callable[[bytes], None], *, rounds: int) -> bool:
@@ -49,6 +54,7 @@ class Feeder:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._fd = -1
+        self._source = -1
         self._waiting: list[tuple[bytes, bool, Callable[[], None]]] = []
         self.taken = 0
 
@@ -57,6 +63,12 @@ class Feeder:
         reading, self._fd = os.pipe()
         os.set_blocking(self._fd, False)
         return reading
+
+    def adopt(self, fd: int, source: int = -1) -> None:
+        """Take over a pipe to write to (not blocking), and a file that is all there will be to write."""
+        self._fd, self._source = fd, source
+        if source >= 0:
+            self._loop.on_writable(fd, self._copy)
 
     def push(self, data: bytes, eof: bool, done: Callable[[], None]) -> None:
         """Write ``data`` and then, with ``eof``, close; ``done`` is called when the pipe has all of it."""
@@ -71,9 +83,26 @@ class Feeder:
             self._loop.remove(self._fd)
             os.close(self._fd)
             self._fd = -1
+        if self._source >= 0:
+            os.close(self._source)
+            self._source = -1
         waiting, self._waiting = self._waiting, []
         for _, _, done in waiting:
             done()
+
+    def _copy(self) -> None:
+        """One piece of the source, now that the pipe has room."""
+        data = os.read(self._source, _CHUNK)
+        try:
+            sent = os.write(self._fd, data) if data else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the script closed its stdin
+            data = b""
+        if not data:
+            self.close()
+        elif sent < len(data):
+            os.lseek(self._source, sent - len(data), os.SEEK_CUR)
 
     def _pump(self) -> None:
         while self._waiting:

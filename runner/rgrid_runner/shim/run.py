@@ -1,4 +1,4 @@
-"""One run: a script's process, its pipes, its clock, and its end.
+"""One run: a script's pipes, its clock, and its end. What holds its processes is a ``Holder``.
 
 ::
 
@@ -7,7 +7,7 @@
 
 *Lingers*: the script is gone but something that it started holds its output; it has a second. *Sweeps*: whatever is
 left is killed until nothing is. *Over*: the status is on disk. Nothing here blocks for longer than it takes to stop
-a process tree.
+a process tree or to hand a script to a container.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import time
 from rgrid_runner.shim import frames, tree
 from rgrid_runner.shim.frames import STDERR, STDOUT
 from rgrid_runner.shim.freezer import Freezer
-from rgrid_runner.shim.linux import BOOT_ID, oom_kills
+from rgrid_runner.shim.holder import Holder
+from rgrid_runner.shim.linux import BOOT_ID
 from rgrid_runner.shim.loop import Loop
-from rgrid_runner.shim.order import STREAM, Order
-from rgrid_runner.shim.pipes import Feeder, output_pipe, read_all
+from rgrid_runner.shim.order import Order
+from rgrid_runner.shim.pipes import Feeder, read_all
 from rgrid_runner.shim.sink import Sink
-from rgrid_runner.shim.spawn import spawn
 
 _MS = 1_000_000
 _LINGER_NS = 1000 * _MS
@@ -35,39 +35,36 @@ _WATCH_NS = 250 * _MS
 class Run:
     """A run from its start until it is ``over``."""
 
-    def __init__(self, order: Order, loop: Loop) -> None:
-        """Start the script. Raises SpawnError, or OSError for the spool or the stdin file."""
+    def __init__(self, order: Order, held: Holder, loop: Loop) -> None:
+        """Start the script in ``held``. Raises SpawnError, or OSError for the spool or the stdin file."""
         self.order = order
         self.over = False
         self.stuck = False
+        self.reusable = False
+        self._held = held
         self._loop = loop
-        self._me = os.getpid()
         os.makedirs(order.spool, 0o700, exist_ok=True)  # noqa: PTH103
         self._sink = Sink(self._path(frames.LOG_FILE), order.log_limit)
-        self._outputs: dict[int, int] = {}
         self.feeder = Feeder(loop)
         try:
-            self._spawn()
+            self._outputs = held.start(self.feeder, self.reap)
         except BaseException:
             self._sink.close()
             raise
+        for fd in self._outputs:
+            self._listen(fd)
         self.started_wall_ns = time.time_ns()
         self._started = time.monotonic_ns()
         self._ended = 0
         self._ended_wall_ns = 0
-        self._oom_kills = oom_kills()
-        self._status: int | None = None
-        self.freezer = Freezer(self._me, self.pid, order.lease_ms, order.lost_after_ms)
+        self.freezer = Freezer(held, order.lease_ms, order.lost_after_ms)
         self._cause = frames.BY_ITSELF
         self._reason = b""
-        self._cpu_s = 0.0
-        self._max_rss = 0
-        self._peak = 0  # the largest sum over the tree that was seen
         self._kill_at = 0
         self._linger_until = 0
         self._sweep_at = 0
         self._stuck_at = 0
-        self._watch_at = self._started + _WATCH_NS if order.memory else 0
+        self._watch_at = self._started + _WATCH_NS if held.watched else 0
         if not _write(self._path(frames.RUN_FILE), frames.pack(frames.RUN, 0, *self._identity())):
             self.kill(frames.BY_DISK, b"", at_once=True)
 
@@ -84,38 +81,27 @@ class Run:
         now = time.monotonic_ns()
         if self.over:
             return
-        if self._status is None and not self._cause:
+        if self._held.status is None and not self._cause:
             self._cause, self._reason = cause, reason
-        if at_once or self.freezer.frozen or self._sweep_at or self._status is not None:
+        if at_once or self.freezer.frozen or self._sweep_at or self._held.status is not None:
             self._sweep(now)
         elif not self._kill_at:
             self._kill_at = now + self.order.grace_ms * _MS
-            tree.terminate(self.pid)
+            self._held.terminate()
 
     # what happens to it
 
     def reap(self) -> None:
-        """Collect children that ended, and move on if that changes something."""
-        alone = False
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                alone = True
-                break
-            if pid == 0:
-                break
-            self._cpu_s += usage.ru_utime + usage.ru_stime
-            self._max_rss = max(self._max_rss, usage.ru_maxrss)
-            if pid == self.pid:
-                self._status = status
-                self._ended = time.monotonic_ns()
-                self._ended_wall_ns = time.time_ns()
-        if self._status is None or self.over:
+        """See what ended, and move on if that changes something."""
+        if self.over:
             return
-        if alone:
+        nothing_left = self._held.reap()
+        if not self._ended and (nothing_left or self._held.status is not None):
+            self._ended = time.monotonic_ns()
+            self._ended_wall_ns = time.time_ns()
+        if nothing_left:
             self._finish()
-        elif not self._sweep_at:
+        elif self._ended and not self._sweep_at:
             if self._outputs:
                 self._linger_until = self._linger_until or self._ended + _LINGER_NS
             else:
@@ -124,10 +110,10 @@ class Run:
     def tick(self) -> int:
         """Do what is due; returns the nanoseconds until the next look, −1 for none."""
         now = time.monotonic_ns()
-        if self._status is None and self.freezer.look():
+        if self._held.status is None and self.freezer.look():
             self._cause = self._cause or frames.BY_LEASE
             self._sweep(now)
-        if self._watch_at and now >= self._watch_at and self._status is None:
+        if self._watch_at and now >= self._watch_at and self._held.status is None:
             self._look_at_memory(now)
         timeout_at = self._timeout_at()
         if timeout_at and now >= timeout_at:
@@ -137,27 +123,29 @@ class Run:
         if self.over:
             return -1
         dues = [self._kill_at, self._linger_until, self._sweep_at, self._timeout_at()]
-        if self._status is None:
+        if self._held.status is None:
             dues += [self._watch_at, self.freezer.due(now)]
         return min((max(0, due - now) for due in dues if due), default=-1)
 
     def status(self) -> list[bytes]:
-        """The fields of STATUS (see ``rgrid_runner.backends.spool``)."""
-        sink = self._sink
+        """The fields of STATUS (see ``rgrid_runner.backends.spool``), once it is over."""
+        sink, usage = self._sink, self._usage
         numbers = (
-            -1 if self._status is None else self._status,
+            -1 if self._held.status is None else self._held.status,
             self._cause,
             self.started_wall_ns,
-            self._ended_wall_ns or time.time_ns(),
-            ((self._ended or time.monotonic_ns()) - self._started) // _MS,
-            int(self._cpu_s * 1000),
-            max(self._max_rss * (1 if os.uname().sysname == "Darwin" else 1024), self._peak),
+            self._ended_wall_ns,
+            (self._ended - self._started) // _MS,
+            usage.cpu_ms,
+            usage.peak,
             sink.seq,
             sink.truncated[STDOUT],
             sink.truncated[STDERR],
-            self._peak,
+            usage.peak,
         )
-        return [*map(frames.number, numbers), self._reason, sink.stderr_tail]
+        more = (usage.read, usage.written, self.order.memory)
+        reusable = frames.YES if self.reusable else b""
+        return [*map(frames.number, numbers), self._reason, sink.stderr_tail, reusable, *map(frames.number, more)]
 
     def write_status(self) -> bool:
         """Put the status on disk, whole or not at all; False if the disk takes no more.
@@ -171,30 +159,6 @@ class Run:
         return not os.path.exists(self.order.spool)  # noqa: PTH110 - removed: nobody will ever look
 
     # inside
-
-    def _spawn(self) -> None:
-        stdin = self._open_stdin()
-        pipes: list[tuple[int, int]] = []
-        try:
-            pipes += [output_pipe(), output_pipe()]
-            self.pid = spawn(self.order.argv, self.order.env, self.order.cwd, stdin, pipes[0][1], pipes[1][1])
-        except BaseException:
-            for reading, _ in pipes:
-                os.close(reading)
-            self.feeder.close()
-            raise
-        finally:
-            os.close(stdin)
-            for _, writing in pipes:
-                os.close(writing)
-        for stream, (reading, _) in zip((STDOUT, STDERR), pipes, strict=True):
-            self._outputs[reading] = stream
-            self._listen(reading)
-
-    def _open_stdin(self) -> int:
-        if self.order.stdin == STREAM:
-            return self.feeder.open()
-        return os.open(self.order.stdin or b"/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def _listen(self, fd: int) -> None:
         self._loop.on_readable(fd, lambda: self._readable(fd))
@@ -216,15 +180,13 @@ class Run:
 
     def _timeout_at(self) -> int:
         """When script time runs out on the monotonic clock, 0 for never or not now."""
-        if self.order.timeout_ms < 0 or self.freezer.frozen or self._cause or self._status is not None:
+        if self.order.timeout_ms < 0 or self.freezer.frozen or self._cause or self._held.status is not None:
             return 0
         return self._started + self.freezer.stood_ns + self.order.timeout_ms * _MS
 
     def _look_at_memory(self, now: int) -> None:
         self._watch_at = now + _WATCH_NS
-        used = tree.memory(self._me, self.order.memory)
-        self._peak = max(self._peak, used)
-        if used > self.order.memory:
+        if self._held.exceeds_memory():
             self._cause = self._cause or frames.BY_MEMORY
             self._sweep(now)
 
@@ -234,7 +196,7 @@ class Run:
             self._stuck_at = now + _STUCK_NS
         self._sweep_at = now + _SWEEP_NS
         self._kill_at = self._linger_until = 0
-        tree.kill(self._me, self.pid)
+        self._held.kill()
         self.reap()
         if now >= self._stuck_at and not self.over:
             self.stuck = True  # hung in the kernel, on a dead disk perhaps: not ours to wait for
@@ -245,11 +207,14 @@ class Run:
             self._copy(fd, rounds=16)  # what a pipe can hold
             self._close_output(fd)
         self.feeder.close()
-        killed = self._status is not None and os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == 9
-        if killed and not self._cause and oom_kills() > self._oom_kills:
+        if not self._cause and self._held.ran_out_of_memory():
             self._cause = frames.BY_MEMORY
+        if not self._cause and self._held.lost:
+            self._cause = frames.BY_LOSS
         self._ended = self._ended or time.monotonic_ns()
         self._ended_wall_ns = self._ended_wall_ns or time.time_ns()
+        self._usage = self._held.usage()
+        self.reusable = self._held.leave(stuck=self.stuck)
         self._sink.close()
         self.over = True
 
@@ -260,8 +225,10 @@ class Run:
             for name, value in self.order.env.items()
             if name in (b"RGRID_EXECUTION_ID", b"RGRID_ATTEMPT")
         ]
-        numbers = (self._me, tree.start_tick(self._me), self.pid, tree.start_tick(self.pid), self.started_wall_ns)
-        return [BOOT_ID, *map(frames.number, numbers), *marks]
+        me, script = os.getpid(), self._held.pid
+        script_tick = tree.start_tick(script) if script else 0
+        numbers = (me, tree.start_tick(me), script, script_tick, self.started_wall_ns)
+        return [BOOT_ID, *map(frames.number, numbers), *marks, *self._held.identity()]
 
     def _path(self, name: str) -> bytes:
         return self.order.spool + b"/" + name.encode()

@@ -7,9 +7,13 @@ import _socket
 import os
 
 from rgrid_runner.shim import frames
+from rgrid_runner.shim.container import Container
+from rgrid_runner.shim.guard import Note
 from rgrid_runner.shim.linux import become_subreaper
 from rgrid_runner.shim.loop import Loop
 from rgrid_runner.shim.order import Order
+from rgrid_runner.shim.place import Place
+from rgrid_runner.shim.processes import Processes
 from rgrid_runner.shim.run import Run
 from rgrid_runner.shim.spawn import SpawnError
 
@@ -24,9 +28,10 @@ class Server:
     the shim leaves. A new agent's connection replaces the old one.
     """
 
-    def __init__(self, *, agent: int, listener: int) -> None:
+    def __init__(self, *, agent: int, listener: int, note: Note) -> None:
         """Take over two descriptors: a connected socket and a listening one."""
         become_subreaper()
+        self._note = note
         self._loop = Loop()
         self._agent = -1
         self._splitter = frames.Splitter()
@@ -110,8 +115,8 @@ class Server:
     # what it asks for
 
     def _obey(self, kind: int, number: int, fields: list[bytes]) -> None:
-        if kind == frames.START:
-            self._start(number, fields)
+        if kind in (frames.START, frames.START_IN):
+            self._start(number, fields, contained=kind == frames.START_IN)
             return
         run = self._run
         if run is None or run.over or run.order.key != fields[0]:
@@ -135,18 +140,28 @@ class Server:
         if agent == self._agent:
             self._say(frames.ACK, number)
 
-    def _start(self, number: int, fields: list[bytes]) -> None:
+    def _start(self, number: int, fields: list[bytes], *, contained: bool) -> None:
         try:
             if self._run:
                 raise SpawnError(0, "busy")
-            self._run = Run(Order.read(fields), self._loop)
+            self._run = self._contained(fields) if contained else self._plain(fields)
         except SpawnError as error:
-            self._say(frames.ACK, number, frames.number(error.errno), error.step.encode())
+            reusable = frames.YES if error.reusable else b""
+            self._say(frames.ACK, number, frames.number(error.errno), error.step.encode(), reusable)
         except OSError as error:
-            self._say(frames.ACK, number, frames.number(error.errno or 0), b"spool")
+            self._say(frames.ACK, number, frames.number(error.errno or 0), b"spool", frames.YES)
         else:
             self._told = 0
             self._say(frames.ACK, number, frames.number(self._run.started_wall_ns))
+
+    def _plain(self, fields: list[bytes]) -> Run:
+        order = Order.read(fields)
+        return Run(order, Processes(order), self._loop)
+
+    def _contained(self, fields: list[bytes]) -> Run:
+        place, rest = Place.read(fields)
+        order = Order.read(rest)
+        return Run(order, Container(order, place, self._loop, self._note), self._loop)
 
     # the run
 

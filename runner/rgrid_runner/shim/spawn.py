@@ -8,12 +8,18 @@ import os
 
 
 class SpawnError(Exception):
-    """The script's process could not be made: ``errno`` and the step that failed (``cwd`` or ``exec``)."""
+    """The script's process could not be made: ``errno`` and the step that failed.
 
-    def __init__(self, errno: int, step: str) -> None:
+    Steps: ``cwd``, ``exec``; for a container also ``container`` (it is not up, or not idle), ``cgroup``, ``control``
+    (its directory), ``keeper`` (its PID 1 does not answer) and ``mount PATH``. ``reusable``: what it was to run in is
+    as it was.
+    """
+
+    def __init__(self, errno: int, step: str, *, reusable: bool = False) -> None:
         super().__init__(errno, step)
         self.errno = errno
         self.step = step
+        self.reusable = reusable
 
 
 def spawn(argv: list[bytes], env: dict[bytes, bytes], cwd: bytes, stdin: int, stdout: int, stderr: int) -> int:

@@ -55,7 +55,7 @@ def _stands(pid: int) -> bool:
         return True
 
 
-def _group(pid: int) -> int:
+def group_of(pid: int) -> int:
     """The process group of a process, 0 if it is gone."""
     try:
         return os.getpgid(pid)
@@ -89,7 +89,7 @@ def stop(root: int, group: int) -> tuple[set[int], set[int]]:
         now = descendants(root)
         new = [pid for pid in now if pid not in seen]
         for pid in new:
-            groups.add(_group(pid))
+            groups.add(group_of(pid))
             _send(pid, _signal.SIGSTOP)
         groups -= foreign
         if new:

@@ -12,7 +12,7 @@ import pytest
 from rgrid_runner.backends.base import BackendError
 from rgrid_shared.states import FailureClass, Stream
 
-from .conftest import Bench, alive, joined, until
+from .conftest import Bench, joined, until
 
 COUNT = "print('up')\nfor line in open(0): print('got', line, end='')\nraise SystemExit(5)"
 
@@ -59,20 +59,16 @@ async def test_an_ended_run_is_known_until_it_is_cleaned(bench: Bench) -> None:
 async def test_a_killed_agent_s_runs_are_adopted(bench: Bench) -> None:
     """Kill -9 of the agent harms no script, and its successor goes on without a gap."""
     await bench.backend.close(abandon=False)
-    code = textwrap.dedent(f"""
+    script = "import time, os\nprint(os.getpid())\nopen('gate').read()\nprint('after')"
+    order = bench.order(bench.python, "-u", "-S", "-c", script, key="exe_k.1")
+    code = bench.program() + textwrap.dedent(f"""
         import asyncio, os
-        from pathlib import Path
+        from pathlib import PosixPath
         from rgrid_runner.backends.base import StartOrder
-        from rgrid_runner.backends.process import ProcessBackend
 
         async def main():
-            backend = ProcessBackend(Path({str(bench.directory / "state")!r}))
             await backend.open()
-            script = "import time, os\\nprint(os.getpid())\\nopen('gate').read()\\nprint('after')"
-            await backend.start(StartOrder(
-                key="exe_k.1", argv=({sys.executable!r}, "-u", "-S", "-c", script), env=dict(os.environ),
-                cwd=Path({str(bench.work)!r}), spool=Path({str(bench.directory / "spool")!r}), timeout_s=None,
-                grace_s=1.0, stdin=None, memory=0, cpu_millis=0, log_limit=1_000_000))
+            await backend.start({order!r})
             async for chunk in backend.stream("exe_k.1", 0):
                 print(chunk.data.decode(), end="", flush=True)
         asyncio.run(main())
@@ -80,14 +76,14 @@ async def test_a_killed_agent_s_runs_are_adopted(bench: Bench) -> None:
     os.mkfifo(bench.work / "gate")
     agent = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     assert agent.stdout is not None
-    script = int(await agent.stdout.readline())
+    pid = int(await agent.stdout.readline())
     agent.kill()
     await agent.wait()
-    assert alive(script)
+    assert bench.alive(pid)
     assert await bench.reopen() == ["exe_k.1"]
     await asyncio.to_thread((bench.work / "gate").write_text, "go")
     end, out, _ = await bench.finish("exe_k.1")
-    assert (end.failure, out.split()) == (None, [str(script).encode(), b"after"])
+    assert (end.failure, out.split()) == (None, [str(pid).encode(), b"after"])
 
 
 async def test_two_agents_cannot_share_a_directory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import time
 
 from rgrid_shared.states import FailureClass
 
-from .conftest import LOST_AFTER_S, Bench, state_of, until
+from .conftest import LOST_AFTER_S, Bench, until
 
 TICKS = """
 import os, time
@@ -28,12 +28,12 @@ async def pids_of(bench: Bench, key: str) -> list[int]:
     return [int(line) for line in text.split()]
 
 
-def standing(pids: list[int]) -> bool:
-    return all(state_of(pid) == "T" for pid in pids)
+def standing(bench: Bench, pids: list[int]) -> bool:
+    return all(bench.state_of(pid) == "T" for pid in pids)
 
 
-def going(pids: list[int]) -> bool:
-    return all(state_of(pid) in ("R", "S") for pid in pids)
+def going(bench: Bench, pids: list[int]) -> bool:
+    return all(bench.state_of(pid) in ("R", "S") for pid in pids)
 
 
 async def test_freeze_stops_everything_and_thaw_lets_it_go_on(bench: Bench) -> None:
@@ -41,10 +41,10 @@ async def test_freeze_stops_everything_and_thaw_lets_it_go_on(bench: Bench) -> N
     key = await bench.start(TICKS)
     pids = await pids_of(bench, key)
     await bench.backend.freeze(key)
-    assert standing(pids)
+    assert standing(bench, pids)
     await bench.backend.freeze(key)
     await bench.backend.thaw(key)
-    await until(lambda: going(pids))
+    await until(lambda: going(bench, pids))
     await bench.backend.kill(key, FailureClass.CANCELLED)
     assert (await bench.backend.wait(key)).failure is FailureClass.CANCELLED
 
@@ -56,7 +56,7 @@ async def test_frozen_time_is_not_script_time(bench: Bench) -> None:
     await bench.backend.freeze(key)
     frozen_at = time.monotonic()
     await until(lambda: time.monotonic() > frozen_at + 1.0)
-    assert standing(pids)
+    assert standing(bench, pids)
     await bench.backend.thaw(key)
     end = await bench.backend.wait(key)
     assert end.failure is FailureClass.TIMEOUT
@@ -82,9 +82,9 @@ async def test_an_ended_lease_freezes_and_a_renewed_one_thaws(bench: Bench) -> N
     key = await bench.start(TICKS)
     pids = await pids_of(bench, key)
     await bench.backend.renew(key, time.clock_gettime(time.CLOCK_BOOTTIME) + 0.2)
-    await until(lambda: standing(pids))
+    await until(lambda: standing(bench, pids))
     await bench.backend.renew(key, time.clock_gettime(time.CLOCK_BOOTTIME) + 100)
-    await until(lambda: going(pids))
+    await until(lambda: going(bench, pids))
     await bench.backend.kill(key, FailureClass.CANCELLED)
     assert (await bench.backend.wait(key)).failure is FailureClass.CANCELLED
 
@@ -93,7 +93,7 @@ async def test_a_lease_may_begin_with_the_run(bench: Bench) -> None:
     """A lease given with the order holds without a call of renew()."""
     key = await bench.start(TICKS, lease_until=time.clock_gettime(time.CLOCK_BOOTTIME) + 0.5)
     pids = await pids_of(bench, key)
-    await until(lambda: standing(pids))
+    await until(lambda: standing(bench, pids))
 
 
 async def test_a_lease_that_stays_ended_kills_without_an_agent(bench: Bench) -> None:
@@ -102,7 +102,7 @@ async def test_a_lease_that_stays_ended_kills_without_an_agent(bench: Bench) -> 
     pids = await pids_of(bench, key)
     await bench.backend.renew(key, time.clock_gettime(time.CLOCK_BOOTTIME) + 0.1)
     await bench.backend.close(abandon=True)
-    await until(lambda: not any(map(state_of, pids)), LOST_AFTER_S + 10)
+    await until(lambda: not any(map(bench.state_of, pids)), LOST_AFTER_S + 10)
     assert await bench.reopen() == [key]
     assert (await bench.backend.wait(key)).failure is FailureClass.RUNNER_LOST
 
@@ -112,7 +112,7 @@ async def test_thaw_does_not_override_an_ended_lease(bench: Bench) -> None:
     key = await bench.start(TICKS)
     pids = await pids_of(bench, key)
     await bench.backend.renew(key, time.clock_gettime(time.CLOCK_BOOTTIME) - 0.01)
-    await until(lambda: standing(pids))
+    await until(lambda: standing(bench, pids))
     await bench.backend.freeze(key)
     await bench.backend.thaw(key)
-    assert standing(pids)
+    assert standing(bench, pids)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 import pytest
 
@@ -19,7 +18,7 @@ LIBC_S_OWN = 1 << 31 | 1 << 32
 
 async def test_environment_is_exactly_the_ordered_one(bench: Bench) -> None:
     """Nothing is added to the environment and nothing is lost, whatever bytes it holds."""
-    env = {"PATH": os.environ["PATH"], "A": "ä=€\n", "EMPTY": "", "B": b"\xff".decode("utf-8", "surrogateescape")}
+    env = {"PATH": bench.path(), "A": "ä=€\n", "EMPTY": "", "B": b"\xff".decode("utf-8", "surrogateescape")}
     order = bench.order("/usr/bin/env", "-0", env=env)
     await bench.backend.start(order)
     _, out, _ = await bench.finish(order.key)
@@ -90,7 +89,7 @@ async def test_a_bare_program_name_is_sought_on_the_ordered_path(bench: Bench) -
     """argv[0] without a slash is looked up in the script's PATH."""
     (bench.work / "bin").mkdir()
     tool = bench.work / "bin" / "greet"
-    tool.write_text(f"#!{sys.executable} -S\nprint('hello')\n")
+    tool.write_text(f"#!{bench.python} -S\nprint('hello')\n")
     tool.chmod(0o755)
     order = bench.order("greet", env={"PATH": str(bench.work / "bin")})
     await bench.backend.start(order)

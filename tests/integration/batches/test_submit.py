@@ -42,6 +42,59 @@ async def test_a_batch_is_made_whole(plane: ControlPlane) -> None:
     assert batch["hold"] == "No runner is online; it starts when one connects."
 
 
+async def register(plane: ControlPlane, name: str, *models: str, seen: str = "0 s") -> None:
+    """Make a runner known that was last heard of ``seen`` ago."""
+    gpus = [{"index": n, "model": model, "memory": 40 << 30} for n, model in enumerate(models)]
+    body = {
+        "runner_id": None,
+        "name": name,
+        "backend": "process",
+        "version": "0",
+        "slots": 4,
+        "labels": {},
+        "runtimes": {"python3.11": "3.11.7"},
+        "resources": {"cpu_millis": 4000, "memory": 8 << 30, "disk": 1 << 40, "gpus": gpus},
+    }
+    reply = await plane.runner.post("/v1/runners", json=body)
+    assert reply.status_code == 200, reply.text
+    async with plane.services.database.transaction() as tx:
+        await tx.conn.exec_driver_sql(
+            f"UPDATE runners SET last_seen_at = clock_timestamp() - interval '{seen}' WHERE name = $1", (name,)
+        )
+
+
+def wanting(**needs: object) -> Any:
+    base = spec()["resources"]
+    return submission(1, spec=spec(resources={**base, **needs}))
+
+
+async def test_what_no_runner_could_ever_run_is_refused(plane: ControlPlane) -> None:
+    """With runners online, a need that none has is answered at once, in words and with the nearest; nothing is kept."""
+    await register(plane, "one", "Tesla T4")
+    refusal = await submit(plane, wanting(gpus=2, gpu_model="A100"), "k", status=422)
+    assert refusal["code"] == "unsatisfiable"
+    assert refusal["detail"] == "No runner of this grid has 2 A100 GPUs."
+    assert "1 × Tesla T4" in refusal["hint"]
+    assert (await submit(plane, wanting(memory=1 << 40), status=422))["code"] == "unsatisfiable"
+    assert not (await submit(plane, wanting(gpu_model="t4"), "k"))["hold"]
+    assert (await plane.client.get("/v1/batches")).json()["batches"][0]["total"] == 1
+
+
+async def test_what_an_absent_runner_could_run_waits(plane: ControlPlane) -> None:
+    """A need that only a runner of the last day can meet waits for it, and says so; an older one counts no more."""
+    needs = wanting(gpu_model="A100")
+    await register(plane, "gpu", "NVIDIA A100", seen="20 hours")
+    assert (await submit(plane, needs))["hold"].startswith("No runner is online")
+    await register(plane, "cpu")
+    assert (await submit(plane, needs))["hold"] == "No runner of this grid has 1 A100 GPU."
+    await register(plane, "gpu", "NVIDIA A100", seen="25 hours")
+    first = await submit(plane, wanting(), "k")
+    assert (await submit(plane, needs, status=422))["code"] == "unsatisfiable"
+    await register(plane, "cpu", seen="1 hour")
+    assert (await submit(plane, wanting(), "k", status=200))["id"] == first["id"]
+    assert (await submit(plane, needs))["hold"].startswith("No runner is online")
+
+
 async def test_the_same_key_and_body_give_the_same_batch(plane: ControlPlane) -> None:
     """Promise 2: a repeated submission answers with the batch that it made; another body under the key is 409."""
     body = submission(2, env={"TOKEN": "one"}, spec=spec(env_names=["TOKEN"]))

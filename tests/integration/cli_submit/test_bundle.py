@@ -30,7 +30,13 @@ def test_the_script_travels_alone_if_it_needs_nothing(project: Path) -> None:
     assert shipped(plan) == {"s.py"}
     assert plan.spec["root"] == str(project)
     assert plan.spec["cwd"] == ""
-    assert plan.spec["script"] == {"kind": "file", "path": "s.py", "argv0": "s.py", "name": "s.py"}
+    assert plan.spec["script"] == {
+        "kind": "file",
+        "path": "s.py",
+        "argv0": "s.py",
+        "name": "s.py",
+        "language": "python",
+    }
 
 
 def test_imports_of_the_project_travel(project: Path) -> None:
@@ -421,7 +427,13 @@ def test_modules_run_as_with_m(project: Path) -> None:
     write(project, {"pkg/__init__.py": "", "pkg/tool.py": "from . import part\n", "pkg/part.py": ""})
     plan = plan_of(project, "pkg.tool", module=True)
     assert shipped(plan) == {"pkg/__init__.py", "pkg/tool.py", "pkg/part.py"}
-    assert plan.spec["script"] == {"kind": "module", "path": "pkg.tool", "argv0": "pkg.tool", "name": "pkg.tool"}
+    assert plan.spec["script"] == {
+        "kind": "module",
+        "path": "pkg.tool",
+        "argv0": "pkg.tool",
+        "name": "pkg.tool",
+        "language": "python",
+    }
 
 
 def test_modules_of_the_standard_library_run(project: Path) -> None:

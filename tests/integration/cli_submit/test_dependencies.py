@@ -13,7 +13,9 @@ from support.trees import BARE, plan_of, shipped, write
 
 from rgrid.submit import interpreters, pep723, requirements_file, runtimes
 from rgrid.submit.plan import Plan
+from rgrid.submit.request import Exact
 from rgrid_shared.errors import UsageError
+from rgrid_shared.specs import Requirements
 
 VENV = {**BARE, "VIRTUAL_ENV": sys.prefix}
 """The interpreter of the tests stands for the user's."""
@@ -27,7 +29,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def found(project: Path, **more: object) -> Plan:
-    return plan_of(project, "s.py", environ=VENV, runtime="", **more)
+    return plan_of(project, "s.py", environ=VENV, **{"runtime": "", **more})
 
 
 def lines(plan: Plan) -> list[str]:
@@ -249,7 +251,8 @@ def test_a_requirements_file_is_flattened(tmp_path: Path) -> None:
         "httpx[http2] ; python_version > '3.8'",
         "numpy<2",
     ]
-    assert parsed.left_out == ["the option --index-url", "the constraint scipy<1"]
+    assert parsed.options == ["--index-url https://x/simple"]
+    assert parsed.left_out == ["the constraint scipy<1"]
 
 
 @pytest.mark.parametrize(
@@ -257,8 +260,11 @@ def test_a_requirements_file_is_flattened(tmp_path: Path) -> None:
     [
         ("-e .", "editable"),
         ("--editable=./x", "editable"),
-        ("git+https://x.org/a.git", "version control"),
-        ("a @ git+https://x.org/a.git", "version control"),
+        ("git+file:///home/me/a", "this repository"),
+        ("a @ hg+https://x.org/a", "this repository"),
+        ("a @ git+https://me:hunter2@x.org/a.git", "holds a secret"),
+        ("a @ git+https://ghp_123@x.org/a.git", "holds a secret"),
+        ("--index-url https://me:hunter2@x.org/simple", "holds a secret"),
         ("./wheels/a.whl", "local path"),
         ("../a", "local path"),
         ("a @ file:///tmp/a.whl", "local path"),
@@ -278,15 +284,34 @@ def test_what_cannot_travel_is_named_by_line(tmp_path: Path, line: str, problem:
     assert caught.value.hint
 
 
-def test_exact_requires_pins(project: Path) -> None:
-    """``--exact`` is believed only if every line is a pin."""
-    write(project, {"s.py": "", "r.txt": "rich==13.9\nidna===3.1\n"})
-    requirements = found(project, requirements="r.txt", exact=True).spec["requirements"]
-    assert requirements is not None
-    assert requirements["exact"]
-    write(project, {"r.txt": "rich==13.*\n"})
-    with pytest.raises(UsageError, match="not pinned"):
-        found(project, requirements="r.txt", exact=True)
+def test_repositories_and_indexes_travel(tmp_path: Path) -> None:
+    """Addresses in the web go along; a secret in one is a variable's name."""
+    lines = ["a @ git+https://x.org/a.git@v1", "b @ git+ssh://git@x.org/b.git", "c @ https://u:${TOKEN}@x.org/c.whl"]
+    options = ["--index-url https://${WHO}:${TOKEN}@x.org/simple", "--extra-index-url https://y.org/simple"]
+    parsed = read(tmp_path, {"requirements.txt": "\n".join([*lines, *options, "--pre", "-f /local/wheels"])})
+    assert (parsed.lines, parsed.options) == (lines, options)
+    assert parsed.left_out == ["the option --pre", "the option -f"]
+
+
+def test_a_secret_of_an_address_must_be_given(project: Path) -> None:
+    """A variable that an index's address names has to be among the environment values."""
+    write(project, {"s.py": "", "r.txt": "rich\n--index-url https://me:${TOKEN}@x.org/simple\n"})
+    with pytest.raises(UsageError, match="TOKEN") as caught:
+        found(project, requirements="r.txt")
+    assert caught.value.hint == "Add -e TOKEN"
+    spec = found(project, requirements="r.txt", env={"TOKEN": "hush"}).spec
+    assert spec["requirements"] is not None
+    assert spec["requirements"]["options"] == ["--index-url https://me:${TOKEN}@x.org/simple"]
+
+
+def test_exact_takes_what_another_run_had(project: Path) -> None:
+    """Packages and runtime are those of the execution, whatever is written beside the script."""
+    lines = ["rich==13.9 --hash=sha256:aa"]
+    had: Requirements = {"lines": lines, "source": "execution", "requires_python": "", "exact": True}
+    write(project, {"s.py": "import unknown_elsewhere", "requirements.txt": "rich==1\n"})
+    plan = found(project, exact=Exact(had, "python3.12"))
+    assert (plan.spec["requirements"], plan.spec["runtime"]) == (had, "python3.12")
+    assert found(project, exact=Exact(had, "python3.12"), runtime="python3.11").spec["runtime"] == "python3.11"
 
 
 def test_a_lock_pins_the_projects_dependencies(project: Path) -> None:
@@ -371,3 +396,47 @@ def test_node_scripts_take_the_local_version(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         runtimes.node({"PATH": "/nowhere"})
     assert "--runtime node" in caught.value.hint
+
+
+@pytest.mark.parametrize("typed", ["reg.example/lab/tools:3", "python-datascience", "ffmpeg"])
+def test_images_and_ready_made_runtimes_are_for_scripts_of_any_language(typed: str) -> None:
+    """They pass as they are typed; the grid knows which it has."""
+    assert runtimes.named(typed, "bash") == runtimes.named(typed, "python") == typed
+
+
+def test_a_ready_made_runtime_keeps_its_packages(tmp_path: Path) -> None:
+    """What the script imports is the runtime's, unless requirements are written down; the note says so."""
+    project = write(tmp_path / "project", {"s.py": "import numpy, os\n"})
+    plan = plan_of(project, "s.py", environ=VENV, runtime="python-datascience")
+    assert plan.spec["requirements"] is None
+    assert "numpy: as the runtime python-datascience has them" in plan.notes
+    write(project, {"requirements.txt": "numpy==2.1.0\n"})
+    plan = plan_of(project, "s.py", environ=VENV, runtime="python-datascience")
+    assert plan.spec["requirements"] is not None
+    assert plan.spec["requirements"]["lines"] == ["numpy==2.1.0"]
+
+
+def test_the_scripts_language_goes_along(tmp_path: Path) -> None:
+    """So that a runtime with several interpreters finds the right one."""
+    project = write(tmp_path / "project", {"s.py": "", "run.sh": "", "tool": "#!/usr/bin/env bash\n"})
+    for name, language in (("s.py", "python"), ("run.sh", "bash"), ("tool", "bash")):
+        assert plan_of(project, name, environ=VENV, runtime="ffmpeg").spec["script"]["language"] == language
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words", "hint"),
+    [
+        ("python3.13", "offers the runtime python3.13", "Did you mean python3.12"),
+        ("ffmepg", "offers the runtime ffmepg", "Did you mean ffmpeg? rgrid runtimes"),
+        ("zzz", "offers the runtime zzz", "rgrid runtimes"),
+        ("reg.example/other/x", "may run the image reg.example/other/x", "It may run: reg.example/lab/*"),
+    ],
+)
+def test_a_runtime_that_is_not_offered_is_refused_with_what_may_be_meant(runtime: str, words: str, hint: str) -> None:
+    """Near names, or the images that may be named."""
+    offered, allowed = ["python3.11", "python3.12", "ffmpeg"], ["reg.example/lab/*"]
+    with pytest.raises(UsageError, match=words) as caught:
+        runtimes.check_offered(runtime, offered, allowed)
+    assert hint in caught.value.hint
+    for fine in (*offered, "reg.example/lab/x:2"):
+        runtimes.check_offered(fine, offered, allowed)

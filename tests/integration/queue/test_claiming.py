@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 from support.queue_grid import QueueGrid, free, needing, refs
@@ -68,12 +69,13 @@ async def test_a_claim_fits_what_is_free(queue: QueueGrid) -> None:
     [
         ({"memory": 100}, {"memory": 250}),
         ({"disk": 100}, {"disk": 250}),
-        ({"gpus": 1}, {"gpus": 2}),
-        ({"gpu_model": "a100"}, {"gpus": 2}),
+        ({"gpus": 1}, {"gpus": [0, 1]}),
+        ({"gpu_model": "a100"}, {"gpus": [3, 3]}),
+        ({"gpus": 2}, {"gpus": [0, 1, 2, 3]}),
         ({}, {"slots": 2}),
     ],
 )
-async def test_every_resource_is_subtracted(queue: QueueGrid, needs: dict[str, int], room: dict[str, int]) -> None:
+async def test_every_resource_is_subtracted(queue: QueueGrid, needs: dict[str, int], room: dict[str, Any]) -> None:
     """Memory, disk, GPUs and slots are each counted down as a claim goes."""
     await queue.batch(5, what=needing(**needs))
     assert len(await queue.claim(await queue.runner(), free(**{"slots": 10, **room}))) == 2
@@ -89,6 +91,30 @@ async def test_a_runner_gets_only_what_it_can_serve(queue: QueueGrid) -> None:
     assert await queue.claim(runner_id, 10) == []
     served = await queue.claim(await queue.runner(labels={"zone": "a"}, runtimes={"python3.11": "", "node20": ""}), 10)
     assert len(served) == 2
+
+
+MIXED = {
+    "cpu_millis": 10**9,
+    "memory": 10**15,
+    "disk": 10**15,
+    "gpus": [
+        {"index": 0, "model": "NVIDIA A100", "memory": 40 << 30},
+        *({"index": n, "model": "Tesla T4", "memory": 16 << 30} for n in (1, 2, 3)),
+    ],
+}
+
+
+async def test_a_host_with_several_models_gets_what_it_can_place(queue: QueueGrid) -> None:
+    """Three free T4 do not let a second execution claim the one A100; another host may take it."""
+    large = await queue.batch(3, what=needing(gpus=1, gpu_model="A100"), priority=5)
+    await queue.batch(9, what=needing(gpus=1, gpu_memory=10 << 30))
+    mixed = await queue.runner(resources=MIXED)
+    first = await queue.claim(mixed, free(10, gpus=[0, 1, 2]))
+    assert [claim.batch_id == large for claim in first].count(True) == 1
+    assert len(first) == 3
+    assert await queue.claim(mixed, free(10, gpus=[])) == []
+    assert len({claim.batch_id for claim in await queue.claim(mixed, free(10, gpus=[1, 2, 3]))}) == 1
+    assert len(await queue.claim(await queue.runner(), free(10, gpus=[0, 1, 2, 3]))) == 4
 
 
 async def test_priority_goes_first(queue: QueueGrid) -> None:

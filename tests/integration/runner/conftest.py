@@ -193,11 +193,13 @@ class Site:
                 files[entry["path"]] = data
         return files
 
-    def start_runner(self, name: str = "r", **env: str) -> subprocess.Popen[bytes]:
+    def start_runner(
+        self, name: str = "r", *, program: str = "rgrid_runner.main", **env: str
+    ) -> subprocess.Popen[bytes]:
         """Start a runner with a state directory of its own name."""
         with (self.scratch / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "rgrid_runner.main"],
+                [sys.executable, "-m", program],
                 env={
                     "PATH": os.environ["PATH"],
                     "HOME": os.environ["HOME"],

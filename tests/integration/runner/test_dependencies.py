@@ -36,6 +36,18 @@ def test_requirements_are_installed_once_and_said(site: Any, runner: Any, index:
     assert time.monotonic() - before < 5
 
 
+def test_what_was_installed_is_known_and_can_be_had_again(site: Any, runner: Any, index: dict[str, str]) -> None:
+    """An execution lists its packages; its lock gives another the same layer, whatever the index has by then."""
+    runner(**index)
+    first = site.run(USES, requirements=requirements("greet"))
+    assert first.view["packages"] == ["greet==1.0"]
+    add_package(Path(index["UV_CACHE_DIR"]).parent / "index", "greet", "2.0", "def hello(): return 'other'\n")
+    lock = site.get(f"/v1/executions/{first.view['id']}/lock")
+    again = site.run(USES, requirements=requirements(*lock["lines"], exact=True))
+    assert (again.out, again.view["packages"]) == (b"hello True\n", ["greet==1.0"])
+    assert len(list((site.scratch / "r/layers/ready").iterdir())) == 1
+
+
 def test_items_of_a_batch_share_one_layer(site: Any, runner: Any, index: dict[str, str]) -> None:
     """Built once, however many start at the same time."""
     runner(**index)

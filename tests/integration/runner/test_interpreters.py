@@ -25,7 +25,7 @@ def test_the_running_interpreter_is_found_under_its_minor_version(tmp_path: Path
 
 def test_a_named_interpreter_is_taken_as_it_is(tmp_path: Path) -> None:
     """An operator may offer an environment of their own."""
-    found = discover({"mine": Path(sys.executable)}, tmp_path / "kept.json")["mine"]
+    found = discover({"mine": sys.executable}, tmp_path / "kept.json")["mine"]
     assert (found.path, found.implementation) == (sys.executable, "cpython")
 
 
@@ -44,7 +44,7 @@ def test_what_does_not_work_is_not_offered(tmp_path: Path) -> None:
         (broken / name).write_text("#!/bin/sh\nexit 3\n")
         (broken / name).chmod(0o755)
     env = {"PATH": f"{broken}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    found = discover({"gone": tmp_path / "no"}, tmp_path / "kept.json", env)
+    found = discover({"gone": str(tmp_path / "no")}, tmp_path / "kept.json", env)
     assert MINOR in found
     assert "gone" not in found
     assert all(not str(each.path).startswith(str(broken)) for each in found.values())

@@ -30,6 +30,7 @@ class Bench:
     def __init__(self, base: Path) -> None:
         self.cache = BlobCache(base / "cache", 1 << 30)
         self.place = Place(base / "work")
+        self.place.disk.mkdir(parents=True)
         self.before: dict[str, Known] = {}
 
     @property

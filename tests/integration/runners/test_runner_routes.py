@@ -17,7 +17,17 @@ from rgrid_shared.states import FailureClass, Phase, Status, Stream
 
 AT = "2026-01-02T03:04:05.000006Z"
 RESOURCES = {"cpu_millis": 8000, "memory": 1 << 34, "disk": 1 << 36, "gpus": []}
-USAGE = {"wall_ms": 5, "cpu_ms": 4, "max_rss": 1000, "prepare_ms": 1, "deliver_ms": 1}
+USAGE = {
+    "wall_ms": 5,
+    "cpu_ms": 4,
+    "max_rss": 1000,
+    "prepare_ms": 1,
+    "deliver_ms": 1,
+    "read_bytes": 10,
+    "written_bytes": 20,
+    "gpu_percent": 30,
+    "gpu_memory": 1 << 37,
+}
 EMPTY: dict[str, list[object]] = {"entries": [], "objects": [], "left_out": []}
 
 
@@ -51,7 +61,7 @@ class Runner:
 
     def offer(self, slots: int) -> dict[str, Any]:
         self.offers += 1
-        free = {"slots": slots, "cpu_millis": 8000, "memory": 1 << 34, "disk": 1 << 36, "gpus": 0}
+        free = {"slots": slots, "cpu_millis": 8000, "memory": 1 << 34, "disk": 1 << 36, "gpus": []}
         return {"request_id": f"request-{self.id}-{self.offers}", "free": free}
 
     async def poll(self, *claims: dict[str, Any], slots: int = 0, wait_s: float = 0) -> dict[str, Any]:
@@ -180,6 +190,7 @@ async def test_the_whole_way_of_an_execution(plane: ControlPlane, runner: Runner
     assert (answer["accepted"], answer["stale"], answer["error"]) == (True, False, "")
     seen = await _execution(plane, claim["execution_id"])
     assert (seen["status"], seen["exit_code"], seen["output_files"]) == (Status.SUCCEEDED, 0, 1)
+    assert seen["attempts"][-1]["usage"] == USAGE
     outputs = (await plane.client.get(f"/v1/executions/{claim['execution_id']}/outputs")).json()
     async with httpx.AsyncClient() as plain:
         assert (await plain.get(outputs["objects"][0]["url"])).content == b"result"

@@ -79,7 +79,7 @@ def test_a_long_poll_is_answered_when_the_server_ends(database_url: str, s3: S3S
         }
         runner = client.post("/v1/runners", json=body).json()["runner_id"]
         answers: list[int] = []
-        free = {"slots": 1, "cpu_millis": 1, "memory": 1, "disk": 1, "gpus": 0}
+        free = {"slots": 1, "cpu_millis": 1, "memory": 1, "disk": 1, "gpus": []}
         poll = {"attempts": [], "claim": {"request_id": "request-1", "free": free}, "wait_s": 30, "draining": False}
         thread = threading.Thread(
             target=lambda: answers.append(client.post(f"/v1/runners/{runner}/poll", json=poll).status_code)

@@ -12,13 +12,13 @@ from support.control_plane import spec
 from rgrid_api import auth, cursors
 from rgrid_api.activity import UseClock, counts_as_use
 from rgrid_api.batches.selectors import parse_indexes
-from rgrid_api.batches.shapes import Host, hold_sentence, shape_of
+from rgrid_api.batches.shapes import Host, check_satisfiable, hold_sentence, shape_of
 from rgrid_api.error_handlers import field_path
 from rgrid_api.executions.why import Facts, why
 from rgrid_api.new_ids import new_id, new_ids
 from rgrid_api.times import from_wire, to_wire
 from rgrid_api.vault import Vault, new_secret_key
-from rgrid_shared.errors import Internal, InvalidRequest, NotAuthorised
+from rgrid_shared.errors import Internal, InvalidRequest, NotAuthorised, Unsatisfiable
 from rgrid_shared.ids import Kind, is_whole
 from rgrid_shared.protocol import Gpu
 from rgrid_shared.specs import NO_RESOURCES, Resources
@@ -177,6 +177,9 @@ A100: Gpu = {"index": 0, "model": "NVIDIA A100-SXM4-40GB", "memory": 40 * GIB}
         (needs(gpus=1, gpu_model="a100", gpu_memory=40 * GIB), [host(A100)], ""),
         (needs(gpus=2, gpu_model="A100"), [host(A100)], "has 2 A100 GPUs"),
         (needs(gpu_memory=80 * GIB), [host(A100)], "has 1 GPU with 80 GiB"),
+        (needs(gpu_model="A10"), [host(A100)], "No runner of this grid has 1 A10 GPU."),
+        (needs(gpus=2, memory=9 * GIB), [host(), host(A100)], "grid has 9 GiB of memory; none has 2 GPUs."),
+        (needs(gpus=2), [host(runtime="node20"), host(A100)], "No runner of this grid has 2 GPUs."),
         (needs(labels={"zone": "b"}), [host(labels={"zone": "a"})], "label zone=b"),
         (needs(labels={"zone": "a"}, gpus=1), [host(labels={"zone": "a"}), host(A100)], "all that it needs"),
     ],
@@ -186,6 +189,20 @@ def test_hold(wanted: Resources, hosts: list[Host], says: str) -> None:
     sentence = hold_sentence("python3.11", wanted, hosts)
     assert says in sentence
     assert bool(says) is bool(sentence)
+
+
+def test_what_nobody_can_run_is_refused() -> None:
+    """The refusal names the need and what the nearest runner has; whoever is away counts as long as it may return."""
+    wanted = needs(gpus=2, gpu_model="A100", memory=4 * GIB)
+    away = host(A100, {**A100, "index": 1})
+    with pytest.raises(Unsatisfiable, match="No runner of this grid has 2 A100 GPUs") as refusal:
+        check_satisfiable("python3.11", wanted, [host(runtime="node20"), host(A100)], [host()])
+    assert "1 × NVIDIA A100-SXM4-40GB" in refusal.value.hint
+    assert "4 CPUs, 8 GiB of memory" in refusal.value.hint
+    assert refusal.value.exit_code == 2
+    check_satisfiable("python3.11", wanted, [host(A100)], [away])
+    check_satisfiable("python3.11", wanted, [host(A100), away], [])
+    check_satisfiable("python3.11", wanted, [], [host()])
 
 
 def test_shapes_differ_by_need_alone() -> None:

@@ -15,6 +15,7 @@ from rgrid_api.queue.outcome import Standing, decide
 from rgrid_api.queue.sweeper import Patience
 from rgrid_api.queue.timing import Timing
 from rgrid_api.runners.manifests import files_in, manifest_problem
+from rgrid_shared.protocol import Capacity, Gpu, HostResources
 from rgrid_shared.specs import NO_RESOURCES, Resources
 from rgrid_shared.states import FailureClass, Status, may_become
 
@@ -89,23 +90,49 @@ def test_times_scale_together() -> None:
     assert Timing.scaled(1.0) == Timing()
 
 
+EMPTY: HostResources = {"cpu_millis": 0, "memory": 0, "disk": 0, "gpus": []}
+MIXED: HostResources = {
+    **EMPTY,
+    "gpus": [
+        {"index": 0, "model": "A100", "memory": 40},
+        *(Gpu(index=n, model="T4", memory=16) for n in (1, 2, 3)),
+    ],
+}
+
+
 @given(
-    needs=st.integers(0, 10_000),
-    free=st.integers(0, 10_000),
-    which=st.sampled_from(["cpu_millis", "memory", "disk", "gpus"]),
+    need=st.integers(0, 10_000),
+    left=st.integers(0, 10_000),
+    which=st.sampled_from(["cpu_millis", "memory", "disk"]),
+    slots=st.integers(0, 50),
 )
-def test_a_need_fits_if_it_is_free(needs: int, free: int, which: str) -> None:
-    """Nothing is offered that does not fit, and no need always fits."""
-    wanted = Needs("s", "python3.11", cast("Resources", {**NO_RESOURCES, which: needs}))
-    room = {"slots": 1, "cpu_millis": 0, "memory": 0, "disk": 0, "gpus": 0, which: free}
-    assert wanted.fits(room) == (needs <= free)  # type: ignore[arg-type]
+def test_as_many_are_offered_as_fit(need: int, left: int, which: str, slots: int) -> None:
+    """Neither slots nor a resource are exceeded, one more would not fit, and no need takes nothing."""
+    wanted = Needs("s", "python3.11", cast("Resources", {**NO_RESOURCES, which: need}))
+    room = cast("Capacity", {"slots": slots, "cpu_millis": 0, "memory": 0, "disk": 0, "gpus": [], which: left})
+    most = wanted.at_once(room, EMPTY)
+    assert most <= slots
+    assert most * need <= left
+    assert most == slots or (most + 1) * need > left
 
 
-def test_naming_a_gpu_takes_one() -> None:
-    """A model or an amount of GPU memory asks for a GPU even if no number is given."""
-    assert Needs("s", "r", {**NO_RESOURCES, "gpu_model": "A100"}).gpus == 1
-    assert Needs("s", "r", {**NO_RESOURCES, "gpu_memory": 1}).gpus == 1
-    assert Needs("s", "r", {**NO_RESOURCES, "gpus": 3, "gpu_model": "A100"}).gpus == 3
+@pytest.mark.parametrize(
+    ("changes", "free", "most"),
+    [
+        ({"gpus": 1}, [0, 1, 2, 3], 4),
+        ({"gpu_model": "T4"}, [0, 1, 3], 2),
+        ({"gpu_model": "A100"}, [1, 2, 3], 0),
+        ({"gpu_memory": 17}, [0, 1, 2, 3], 1),
+        ({"gpus": 2}, [1, 1], 0),
+        ({"gpus": 2}, [0, 0, 1, 1, 2], 2),
+        ({"gpus": 1}, [7], 0),
+    ],
+)
+def test_only_fitting_gpus_count(changes: dict[str, object], free: list[int], most: int) -> None:
+    """On a host with several models those count that serve the need; two GPUs are two, however often one is shared."""
+    wanted = Needs("s", "r", cast("Resources", {**NO_RESOURCES, **changes}))
+    room: Capacity = {"slots": 9, "cpu_millis": 0, "memory": 0, "disk": 0, "gpus": free}
+    assert wanted.at_once(room, MIXED) == most
 
 
 def test_statements_are_found_by_name() -> None:

@@ -1,4 +1,4 @@
-"""What only the process backend has: shims, which may be killed, and their guards, which may be killed too."""
+"""What holds scripts: shims, which may be killed, and their guards, which may be killed too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rgrid_runner.backends.process import ProcessBackend
 from rgrid_shared.states import FailureClass
 
-from .conftest import Bench, alive, until
-
-pytestmark = pytest.mark.parametrize("bench", ["process"], indirect=True)
+from .conftest import Bench, opened, state_of, until
 
 DAEMON = """
 import os, time
@@ -30,7 +27,7 @@ time.sleep(1000)
 
 
 def parent_of(pid: int) -> int:
-    """The process that holds a script is its parent; that one's parent is the guard."""
+    """A shim's parent is its guard."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
@@ -49,22 +46,22 @@ async def start_with_daemon(bench: Bench) -> tuple[str, int, int]:
 async def test_a_killed_shim_takes_its_script_along(bench: Bench) -> None:
     """Without its shim a script and all it started are killed, and the run ends as INFRASTRUCTURE with its log."""
     key, script, daemon = await start_with_daemon(bench)
-    os.kill(parent_of(script), signal.SIGKILL)
+    os.kill(bench.shim(key), signal.SIGKILL)
     async with asyncio.timeout(10):
         end, out, _ = await bench.finish(key)
     assert (end.failure, end.exit_code) == (FailureClass.INFRASTRUCTURE, None)
     assert out == f"{script}\n{daemon}\n".encode()
     assert end.streams[0].kept == len(out)
-    assert not alive(script)
-    assert not alive(daemon)
+    assert not bench.alive(script)
+    assert not bench.alive(daemon)
 
 
 async def test_a_killed_shim_takes_its_script_along_though_no_agent_is_there(bench: Bench) -> None:
     """The guard kills what the shim held by itself; the next agent learns that the run was lost."""
     key, script, daemon = await start_with_daemon(bench)
     await bench.backend.close(abandon=True)
-    os.kill(parent_of(script), signal.SIGKILL)
-    await until(lambda: not alive(script) and not alive(daemon))
+    os.kill(bench.shim(key), signal.SIGKILL)
+    await until(lambda: not bench.alive(script) and not bench.alive(daemon))
     assert await bench.reopen() == [key]
     assert (await bench.backend.wait(key)).failure is FailureClass.INFRASTRUCTURE
 
@@ -73,7 +70,7 @@ async def test_a_killed_shim_takes_its_script_along_though_no_agent_is_there(ben
 async def test_shim_and_guard_killed_together(bench: Bench, agent: str) -> None:
     """When both are gone the agent, or its successor, finds the script and its daemon and kills them."""
     key, script, daemon = await start_with_daemon(bench)
-    shim = parent_of(script)
+    shim = bench.shim(key)
     guard = parent_of(shim)
     if agent == "away":
         await bench.backend.close(abandon=True)
@@ -83,46 +80,47 @@ async def test_shim_and_guard_killed_together(bench: Bench, agent: str) -> None:
         assert await bench.reopen() == [key]
     async with asyncio.timeout(10):
         assert (await bench.backend.wait(key)).failure is FailureClass.INFRASTRUCTURE
-    assert not alive(script)
-    assert not alive(daemon)
+    assert not bench.alive(script)
+    assert not bench.alive(daemon)
 
 
 async def test_a_killed_guard_harms_nobody(bench: Bench) -> None:
     """The shim works on without its guard."""
-    key = await bench.start("import os; print(os.getppid()); input(); raise SystemExit(3)", stdin="stream")
-    shim = int(await bench.first_line(key))
-    os.kill(parent_of(shim), signal.SIGKILL)
+    key = await bench.start("print('up'); input(); raise SystemExit(3)", stdin="stream")
+    await bench.first_line(key)
+    os.kill(parent_of(bench.shim(key)), signal.SIGKILL)
     await bench.backend.feed(key, b"\n", True)
     assert (await bench.backend.wait(key)).exit_code == 3
 
 
 async def test_a_shim_that_is_told_to_end_ends_its_script_first(bench: Bench) -> None:
     """TERM for the shim, as a host that shuts down sends it, ends the script in order and says why."""
-    key = await bench.start("import os, time; print(os.getpid()); time.sleep(1000)")
-    script = int(await bench.first_line(key))
-    os.kill(parent_of(script), signal.SIGTERM)
+    key = await bench.start("import time; print('up'); time.sleep(1000)")
+    await bench.first_line(key)
+    os.kill(bench.shim(key), signal.SIGTERM)
     assert (await bench.backend.wait(key)).failure is FailureClass.PREEMPTED
 
 
 async def test_a_shim_that_was_killed_idle_is_replaced(bench: Bench) -> None:
     """The next run gets a new one."""
-    key = await bench.start("import os; print(os.getppid())")
-    shim = int(await bench.first_line(key))
+    key = await bench.start("pass")
     await bench.backend.wait(key)
+    shim = bench.shim(key)
     os.kill(shim, signal.SIGKILL)
-    await until(lambda: not alive(shim))
-    _, out, _ = await bench.run("import os; print(os.getppid())")
-    assert int(out) != shim
+    await until(lambda: state_of(shim) in ("Z", ""))
+    again = await bench.start("pass")
+    assert (await bench.backend.wait(again)).failure is None
+    assert bench.shim(again) != shim
 
 
 async def test_nothing_is_left_after_close(bench: Bench) -> None:
     """Idle shims end with their agent."""
-    key = await bench.start("import os; print(os.getppid())")
-    shim = int(await bench.first_line(key))
+    key = await bench.start("pass")
     await bench.backend.wait(key)
-    assert alive(shim)
+    shim = bench.shim(key)
+    assert state_of(shim)
     await bench.backend.close(abandon=False)
-    assert not alive(shim)
+    assert not state_of(shim)
     await bench.reopen()
 
 
@@ -130,11 +128,8 @@ async def test_a_state_directory_with_a_long_name_works(bench: Bench) -> None:
     """A socket's address holds 108 bytes; the directory may be deeper than that."""
     deep = bench.directory / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
-    other = Bench(ProcessBackend, deep)
-    await other.backend.open()
-    key = await other.start("input(); raise SystemExit(2)", stdin="stream")
-    assert await other.succeed() == [key]
-    await other.backend.feed(key, b"\n", True)
-    assert (await other.backend.wait(key)).exit_code == 2
-    await other.backend.clean(key)
-    await other.backend.close(abandon=False)
+    async with opened(type(bench)(deep)) as other:
+        key = await other.start("input(); raise SystemExit(2)", stdin="stream")
+        assert await other.succeed() == [key]
+        await other.backend.feed(key, b"\n", True)
+        assert (await other.backend.wait(key)).exit_code == 2

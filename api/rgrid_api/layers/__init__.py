@@ -1,0 +1,1 @@
+"""Dependency layers of the fleet: what is in them, who builds one, and where its archive is."""

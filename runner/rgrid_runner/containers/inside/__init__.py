@@ -1,0 +1,1 @@
+"""Programs that run inside containers, copied there; the agent imports none of them."""
