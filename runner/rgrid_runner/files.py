@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 
 def write_json(path: Path, document: object, *, mode: int = 0o600) -> None:
     """Write ``document`` in place of ``path`` in one step. Survives the death of this process, not of the host."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "w") as file:
         json.dump(document, file, separators=(",", ":"))
     temporary.replace(path)

@@ -125,14 +125,14 @@ def test_errors_are_json_when_asked(grid: Grid) -> None:
 
 
 def test_impossible_resources_are_said_at_submit(grid: Grid, project: Write) -> None:
-    """A need that no runner can ever meet is said at submission, and ``why`` repeats it."""
+    """A need that no runner can ever meet is refused at submission, with what the nearest one has."""
     here = project({"s.py": "print(1)\n"})
+    before = grid.rgrid("list", "--json").json
     done = grid.rgrid("run", "-d", "--gpu", "A100:8", "s.py", cwd=here)
-    assert done.code == 0, done.errors
-    assert "no runner" in done.errors.lower()
-    why = grid.rgrid("why", "last")
-    assert "no runner" in (why.text + why.errors).lower()
-    assert grid.rgrid("cancel", "last", "-y").code == 0
+    assert done.code == 2, done.errors
+    assert "No runner of this grid has 8 A100 GPUs." in done.errors
+    assert "rgrid runners" in done.errors
+    assert grid.rgrid("list", "--json").json == before
 
 
 def test_a_full_disk_here_is_said(grid: Grid, project: Write, tmp_path: Path) -> None:

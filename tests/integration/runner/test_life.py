@@ -47,7 +47,7 @@ def test_world_is_the_users(site: Any, runner: Any) -> None:
     )
     lines = ended.out.decode().splitlines()
     assert lines[0].startswith("['./s.py', 'täxt', '/")
-    assert lines[0].endswith("] ../root/work True")
+    assert lines[0].endswith("] ../disk/root/work True")
     assert lines[1:] == ["geheim 1 False", "above utf-8", "True", "above"]
     assert b"/data/x is " in ended.log["system"]
 

@@ -62,7 +62,7 @@ def test_a_script_that_ended_without_an_agent_is_delivered(site: Any, runner: An
     first.kill()
     first.wait()
     flag.touch()
-    until(lambda: list((site.scratch / "r/work").glob("*/root/left")), what="the script's end")
+    until(lambda: list((site.scratch / "r/work").glob("*/disk/root/left")), what="the script's end")
     runner()
     ended = site.ended(execution)
     assert (ended.status, ended.files) == ("succeeded", {"left": b"done"})

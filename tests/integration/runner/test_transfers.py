@@ -185,7 +185,7 @@ async def test_outputs_of_every_size_arrive_whole(bench: Bench) -> None:
     assert await bench.uploader.store(delivery, pack_upload(bench.api, "pack"), places) is None
     assert asked == [[9 * MIB, 70 * MIB]]
     found = await read_back(bench, delivery.manifest())
-    assert found == {path.name: file_sha256(path) for path in (bench.base / "work/root").iterdir()}
+    assert found == {path.name: file_sha256(path) for path in (bench.base / "work/disk/root").iterdir()}
 
 
 async def test_what_is_stored_stays_stored_while_the_rest_is_tried_again(bench: Bench) -> None:
