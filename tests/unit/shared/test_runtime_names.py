@@ -11,7 +11,7 @@ from rgrid_shared.runtime_names import MAX_LENGTH, allowed, is_image, is_valid, 
 
 DIGEST = "sha256:" + "a" * 64
 PARTS = st.from_regex(r"[a-z0-9]{1,6}([._-][a-z0-9]{1,4})?", fullmatch=True)
-HOSTS = st.sampled_from(["", "reg.example/", "localhost:5000/", "reg.example/"])
+HOSTS = st.sampled_from(["", "images.example/", "localhost:5000/", "reg.example/"])
 TAGS = st.sampled_from(["", ":1", ":Latest_2", f"@{DIGEST}", f":1@{DIGEST}"])
 IMAGES = st.builds(lambda host, parts, tag: host + "/".join(parts) + tag, HOSTS, st.lists(PARTS, min_size=1), TAGS)
 
