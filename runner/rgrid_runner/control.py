@@ -34,12 +34,7 @@ from rgrid_shared.errors import (  # noqa: E402
     Unreachable,
     from_problem,
 )
-from rgrid_shared.protocol import (  # noqa: E402
-    AttemptReport,
-    BlobUrlsReply,
-    BlobUrlsRequest,
-    FinishReply,
-    FinishRequest,
+from rgrid_shared.layer_protocol import (  # noqa: E402
     LayerAnswer,
     LayerGivenUp,
     LayerPlace,
@@ -48,6 +43,13 @@ from rgrid_shared.protocol import (  # noqa: E402
     LayerPublished,
     LayerQuery,
     LayerRefusal,
+)
+from rgrid_shared.protocol import (  # noqa: E402
+    AttemptReport,
+    BlobUrlsReply,
+    BlobUrlsRequest,
+    FinishReply,
+    FinishRequest,
     OutputsReply,
     OutputsRequest,
     PollReply,

@@ -17,7 +17,7 @@ from rgrid_runner.resolving import Resolution, Target
 from rgrid_runner.uv import Uv
 from rgrid_runner.workbench import Shop, Workbench
 from rgrid_shared.layer_keys import pin
-from rgrid_shared.protocol import LayerQuery
+from rgrid_shared.layer_protocol import LayerQuery
 from rgrid_shared.states import FailureClass
 
 log: Final = logging.getLogger("rgrid.runner")

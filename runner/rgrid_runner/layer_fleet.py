@@ -22,7 +22,8 @@ from rgrid_runner.archive import BadArchive, Packed
 from rgrid_runner.control import Control
 from rgrid_runner.objects import PIECE, ObjectGone, ObjectStore, UrlRefused
 from rgrid_shared.errors import RgridError
-from rgrid_shared.protocol import LayerAnswer, LayerArchive, LayerQuery, Upload
+from rgrid_shared.layer_protocol import LayerAnswer, LayerArchive, LayerQuery
+from rgrid_shared.protocol import Upload
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -31,7 +31,7 @@ from rgrid_runner.uv import Uv
 from rgrid_runner.workbench import Workbench
 from rgrid_shared.errors import RgridError
 from rgrid_shared.layer_keys import layer_key
-from rgrid_shared.protocol import LayerArchive
+from rgrid_shared.layer_protocol import LayerArchive
 from rgrid_shared.specs import Requirements
 from rgrid_shared.states import FailureClass
 

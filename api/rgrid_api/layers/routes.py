@@ -9,7 +9,7 @@ from rgrid_api.answers import answer
 from rgrid_api.deps import Parts
 from rgrid_api.layers import service
 from rgrid_api.runners.routes import KnownRunner
-from rgrid_shared.protocol import (
+from rgrid_shared.layer_protocol import (
     LayerAnswer,
     LayerGivenUp,
     LayerPlace,

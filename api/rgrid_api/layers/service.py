@@ -15,7 +15,7 @@ from rgrid_api.storage.s3 import ObjectStore
 from rgrid_shared.errors import Conflict, InvalidRequest
 from rgrid_shared.ids import Kind
 from rgrid_shared.layer_keys import pin
-from rgrid_shared.protocol import (
+from rgrid_shared.layer_protocol import (
     LayerAnswer,
     LayerPlace,
     LayerPlaceReply,
