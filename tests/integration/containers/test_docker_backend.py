@@ -58,6 +58,25 @@ async def test_items_of_a_batch_share_a_container_and_batches_do_not(bench: Dock
     assert len({first, second, *alone}) == 4
 
 
+async def test_the_engine_is_asked_for_an_image_once(bench: DockerBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for every item of a batch: an id always names the same content."""
+    box = bench.box()
+    assert box is not None
+    asked = []
+    real = backend(bench).engine.image
+
+    async def counted(*args: Any, **options: Any) -> Any:
+        asked.append(args)
+        return await real(*args, **options)
+
+    monkeypatch.setattr(backend(bench).engine, "image", counted)
+    answers = [await backend(bench).image(box.image, print) for _ in range(3)]
+    assert len(asked) <= 1
+    assert answers[0] is not None
+    assert answers[0].id == box.image
+    assert answers[1:] == answers[:1] * 2
+
+
 async def test_memory_is_a_wall_and_its_limit_is_named(bench: DockerBench) -> None:
     """A script that takes more is killed at once, however fast it takes it, and told what it had."""
     end, _, _ = await bench.run("b = bytearray(500_000_000)", memory=64 * MIB)
