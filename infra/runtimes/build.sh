@@ -16,12 +16,22 @@ tag_of() {
     esac
 }
 
+recipe_of() { # the directory of its Dockerfile; those of one language differ by their version alone
+    case "$1" in
+        python3.*) echo python ;;
+        node*) echo node ;;
+        *) echo "$1" ;;
+    esac
+}
+
 say() { printf '%-20s %-26s %s\n' "$1" "$(tag_of "$1")" "$2"; }
 
 build() { # NAME: from its Dockerfile
-    local log
+    local log recipe how=()
     log=$(mktemp)
-    if docker build --quiet --tag "$(tag_of "$1")" "$1" >"$log" 2>&1; then
+    recipe=$(recipe_of "$1")
+    [ "$recipe" = "$1" ] || how=(--build-arg "VERSION=${1#"$recipe"}")
+    if docker build --quiet "${how[@]}" --tag "$(tag_of "$1")" "$recipe" >"$log" 2>&1; then
         say "$1" built
     else
         say "$1" "FAILED"
@@ -58,7 +68,7 @@ if docker pull --quiet debian:bookworm-slim >/dev/null 2>&1; then
     [ $# -gt 0 ] || wanted=("${known[@]}" test-bare)
     [ "$*" != tests ] || wanted=(python3.11 node22 bash ffmpeg test-bare)
     for name in "${wanted[@]}"; do
-        if [ -f "$name/Dockerfile" ]; then "$0" --one build "$name"; else "$0" --one compose "$name"; fi
+        if [ -f "$(recipe_of "$name")/Dockerfile" ]; then "$0" --one build "$name"; else "$0" --one compose "$name"; fi
     done
     exit
 fi

@@ -29,10 +29,11 @@ def test_every_runtime_that_the_documents_name_is_ready_made() -> None:
 def test_every_dockerfile_is_of_a_ready_made_runtime() -> None:
     """What ``make runtimes`` builds is offered without further settings, and labelled with its name."""
     for dockerfile in (Path(__file__).parents[3] / "infra/runtimes").glob("*/Dockerfile"):
-        name = dockerfile.parent.name
-        assert name in READY_MADE
-        assert f'io.rgrid.runtime="{name}"' in dockerfile.read_text()
-        assert "USER 10001:10001" in dockerfile.read_text()
+        name, text = dockerfile.parent.name, dockerfile.read_text()
+        versions = {"python": "3.13", "node": "22"}
+        assert name + versions.get(name, "") in READY_MADE
+        assert f'io.rgrid.runtime="{name}{"${VERSION}" if name in versions else ""}"' in text
+        assert "USER 10001:10001" in text
 
 
 def test_the_variable_wins_over_the_file(tmp_path: Path) -> None:
